@@ -1,0 +1,16 @@
+"""One array module for both libraries: NumPy or CuPy, whichever the array belongs to."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+
+def array_module(*arrays: Any) -> Any:
+    """``cupy`` if any argument is a CuPy array, else ``numpy``. Never imports CuPy by itself."""
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and any(isinstance(a, cupy.ndarray) for a in arrays):
+        return cupy
+    return np

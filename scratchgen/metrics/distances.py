@@ -1,0 +1,81 @@
+"""Distances between two samples in a feature space: Frechet (FD) and kernel (KID)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .statistics import Estimate, as_pair
+
+
+def frechet_from_moments(
+    mean_real: ArrayLike, cov_real: ArrayLike, mean_fake: ArrayLike, cov_fake: ArrayLike
+) -> float:
+    """Squared Frechet (2-Wasserstein) distance between two Gaussians.
+
+    |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2))  (Dowson and Landau 1982; Heusel et al. 2017, eq. 6).
+    Means (D,), covariances (D, D), which may be singular.
+    """
+    m1, m2 = np.asarray(mean_real, np.float64), np.asarray(mean_fake, np.float64)
+    s1, s2 = np.asarray(cov_real, np.float64), np.asarray(cov_fake, np.float64)
+    d = m1.size
+    if m1.shape != (d,) or m2.shape != (d,) or s1.shape != (d, d) or s2.shape != (d, d):
+        raise ValueError(
+            f"frechet_from_moments: need means (D,) and covariances (D, D), got {m1.shape}, {s1.shape}, {m2.shape}, {s2.shape}"
+        )
+    # S S' has the spectrum of the symmetric R S' R with R = S^(1/2), so no general matrix square root (whose result
+    # turns complex for nearly singular covariances) is needed.
+    eigenvalues, vectors = np.linalg.eigh(s1)
+    root = vectors * np.sqrt(np.maximum(eigenvalues, 0.0)) @ vectors.T
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ s2 @ root), 0.0)).sum()
+    return float(((m1 - m2) ** 2).sum() + np.trace(s1) + np.trace(s2) - 2.0 * cross)
+
+
+def frechet_distance(real: ArrayLike, fake: ArrayLike) -> float:
+    """Frechet distance between Gaussians fitted to ``real`` (N, D) and ``fake`` (M, D); unit: squared feature units.
+
+    It is biased upwards by O(1/N): compare only figures of equal sample counts, and with the floor that held-out real
+    data reaches at that count.
+    """
+    a, b = as_pair(real, fake)
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    covariances = [np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b)]
+    return frechet_from_moments(a.mean(axis=0), covariances[0], b.mean(axis=0), covariances[1])
+
+
+def normalised_frechet(fd: float, floor: float, noise: float) -> float:
+    """(fd - floor) / (noise - floor) in percent: 0 is as good as real data, 100 is uniform noise.
+
+    FD depends on the classifier behind the features; this ratio can be compared between classifiers.
+    """
+    if not noise > floor:
+        raise ValueError(f"normalised_frechet: the noise FD ({noise:.4g}) must exceed the floor ({floor:.4g})")
+    return 100.0 * (fd - floor) / (noise - floor)
+
+
+def kid(real: ArrayLike, fake: ArrayLike) -> Estimate:
+    """Kernel distance (squared MMD, kernel (x.y / D + 1)^3), unbiased, with its standard error.
+
+    ``real`` (N, D) and ``fake`` (M, D) with N, M >= 3 (Binkowski et al. 2018, sec. 4). Its expectation is 0 for equal
+    distributions, so the estimate can be negative. The error is the delete-one jackknife over both samples, exact from
+    row sums of the kernel matrices.
+    """
+    a, b = as_pair(real, fake, at_least=3)
+    a, b = a.astype(np.float64), b.astype(np.float64)
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (x @ y.T / x.shape[1] + 1.0) ** 3
+
+    def sums_without_self(x: np.ndarray) -> np.ndarray:
+        return kernel(x, x).sum(axis=1) - ((x * x).sum(axis=1) / x.shape[1] + 1.0) ** 3
+
+    within_a, within_b, cross = sums_without_self(a), sums_without_self(b), kernel(a, b)
+    cross_a, cross_b, total = cross.sum(axis=1), cross.sum(axis=0), cross.sum()
+    n, m = len(a), len(b)
+
+    mean_a, mean_b = within_a.sum() / (n * (n - 1)), within_b.sum() / (m * (m - 1))
+    value = mean_a + mean_b - 2.0 * total / (n * m)
+    without_a = (within_a.sum() - 2 * within_a) / ((n - 1) * (n - 2)) + mean_b - 2 * (total - cross_a) / ((n - 1) * m)
+    without_b = mean_a + (within_b.sum() - 2 * within_b) / ((m - 1) * (m - 2)) - 2 * (total - cross_b) / (n * (m - 1))
+    variance = (n - 1) * np.var(without_a) + (m - 1) * np.var(without_b)
+    return Estimate(float(value), float(np.sqrt(variance)))

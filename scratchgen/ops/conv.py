@@ -1,0 +1,5 @@
+"""Convolution: three ops closed under differentiation."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

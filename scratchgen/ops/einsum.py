@@ -1,0 +1,5 @@
+"""Einstein summation."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,5 @@
+"""Random draws from explicit generators."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

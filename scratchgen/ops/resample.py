@@ -1,0 +1,5 @@
+"""Interpolation of images."""
+
+from __future__ import annotations
+
+__all__: list[str] = []
