@@ -5,13 +5,15 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
 
-# A release that can be had as a CPU build: the plain name takes the newest, and with it gigabytes of CUDA libraries.
-# pip prefers 2.13.0+cpu over 2.13.0 wherever it finds both, be it a local wheel (PIP_FIND_LINKS) or PyTorch's own CPU
-# index (PIP_EXTRA_INDEX_URL).
+# The plain name pulls gigabytes of CUDA libraries. This release exists as a CPU build, and pip prefers 2.13.0+cpu to
+# 2.13.0 where it sees both: in a folder of wheels (PIP_FIND_LINKS) or PyTorch's CPU index (PIP_EXTRA_INDEX_URL).
+# On a machine with a GPU: `make bench TORCH=torch`.
 TORCH ?= torch==2.13.0
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
+# setuptools is in the environment, so that building, too, needs no network once everything is there.
+EDITABLE := --no-build-isolation --editable
 DEMO := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 SHELL := bash
@@ -46,25 +48,25 @@ clean:  ## remove builds and caches; .venv and runs stay
 	rm -rf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find scratchgen kernels tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Each stamp is touched last, so a step that failed is done again; one that succeeded needs no network any more.
+# Each stamp is touched last: a step that failed half-way is done again.
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "$(PYTHON) is older than Python 3.11, or missing: choose another with PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): the first time takes some minutes."
-	$(PIP_INSTALL) --upgrade pip
+	$(PIP_INSTALL) --upgrade pip 'setuptools>=77'
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.created setup.py pyproject.toml
-	$(PIP_INSTALL) --editable '.[data]'
+	$(PIP_INSTALL) $(EDITABLE) '.[data]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.created setup.py pyproject.toml
 	$(PIP_INSTALL) '$(TORCH)'
-	$(PIP_INSTALL) --editable '.[data,test]'
+	$(PIP_INSTALL) $(EDITABLE) '.[data,test]'
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.created setup.py pyproject.toml
 	$(PIP_INSTALL) '$(TORCH)'
-	$(PIP_INSTALL) --editable '.[bench]'
+	$(PIP_INSTALL) $(EDITABLE) '.[bench]'
 	touch $@

@@ -1,10 +1,15 @@
 """Hand-written kernels: arrays in, arrays out. Nothing here knows of Tensors or of gradients' bookkeeping."""
 
+from .compare import Case, Comparison, cases, comparable, compare
 from .registry import Cost, Kernel, has, implementations, kernel, ops, overrides, provide, select, use
+
 from . import (  # isort: skip  # each folder registers its op's kernels
-    philox,
+    activation as activation,
+    adam as adam,
+    philox as philox,
 )
 
 __all__ = [
-    "Cost", "Kernel", "has", "implementations", "kernel", "ops", "overrides", "philox", "provide", "select", "use",
+    "Case", "Comparison", "Cost", "Kernel", "cases", "comparable", "compare", "has", "implementations", "kernel", "ops",
+    "overrides", "provide", "select", "use",
 ]  # fmt: skip

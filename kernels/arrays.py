@@ -14,3 +14,8 @@ def array_module(*arrays: Any) -> Any:
     if cupy is not None and any(isinstance(a, cupy.ndarray) for a in arrays):
         return cupy
     return np
+
+
+def widen(a: Any) -> Any:
+    """float16 as float32, the type to compute and to add up in; other types as they are."""
+    return a.astype(np.float32) if a.dtype == np.float16 else a

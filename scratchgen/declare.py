@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from . import autograd, kernels
-from .autograd import Meta, Node, Output, _recording, composite_vjp, record
+from .autograd import Meta, Node, Output, _recording, record
+from .recompute import composite_vjp
 from .tensor import Tensor, wrap
 
 OPS: dict[str, Any] = {}  # the op table: every declared op by name
@@ -89,7 +90,9 @@ class Primitive:
 
     __slots__ = ("broadcasts", "forward", "joint", "keep", "keep_output", "name", "several", "vjps")
 
-    def __init__(self, name: str, forward: Callable, vjp: Any, save: str, broadcasts: bool, several: bool) -> None:
+    def __init__(
+        self, name: str, forward: Callable | None, vjp: Any, save: str, broadcasts: bool, several: bool
+    ) -> None:
         self.name = name
         self.forward = forward
         self.joint = callable(vjp)
@@ -101,7 +104,8 @@ class Primitive:
     def __call__(self, *inputs: Any, **attrs: Any) -> Any:
         arrays, device, differentiate = _gather(self, inputs)
         try:
-            out = self.forward(*arrays, **attrs)
+            forward = self.forward or kernels.select(self.name, device.type, tuple(arrays), attrs).fn
+            out = forward(*arrays, **attrs)
         except Exception as error:
             error.add_note(_describe(self, arrays, attrs))
             raise
@@ -147,14 +151,21 @@ def _parse_save(name: str, rule: Callable | None, save: str) -> tuple[Any, bool]
 
 
 def primitive(
-    name: str, forward: Callable, vjp: Any = None, save: str = "", *, broadcasts: bool = False, several: bool = False
+    name: str,
+    forward: Callable | None,
+    vjp: Any = None,
+    save: str = "",
+    *,
+    broadcasts: bool = False,
+    several: bool = False,
 ) -> Primitive:
     """Declare a primitive op.
 
-    ``forward(*arrays, **attrs)`` returns an array (a tuple if ``several``). ``vjp`` is a tuple with one rule for each
-    input, ``rule(g, y, *inputs, **attrs) -> gradient``, or one function that returns all gradients, or None for an op
-    without derivative. ``save`` names the rules' parameters that must be kept (``y`` is the output; for a rule with
-    ``*inputs``, the word ``inputs``); the others arrive without values, with shape, dtype and device only.
+    ``forward(*arrays, **attrs)`` returns an array (a tuple if ``several``); None: the op dispatches to the kernels
+    of its name. ``vjp`` is a tuple with one rule for each input, ``rule(g, y, *inputs, **attrs) -> gradient``, or one
+    function that returns all gradients, or None for an op without derivative. ``save`` names the rules' parameters
+    that must be kept (``y`` is the output; for a rule with ``*inputs``, the word ``inputs``); the others arrive
+    without values, with shape, dtype and device only.
     ``broadcasts``: gradients are summed to the inputs' shapes by the engine.
     """
     op = OPS[name] = Primitive(name, forward, vjp, save, broadcasts, several)

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 
 
+_known: dict[tuple[str, int], Device] = {}
+
+
 class Device:
     """One device. Objects are unique: ``device("cpu") is device("cpu")``, so identity is equality."""
 
     __slots__ = ("index", "type")
-    _known: dict[tuple[str, int], Device] = {}
 
     type: str
     index: int
 
-    def __new__(cls, type: str = "cpu", index: int | None = None) -> Device:
+    def __new__(cls, type: str | Device = "cpu", index: int | None = None) -> Device:
         if isinstance(type, Device):
             return type
         if index is None:
@@ -32,9 +34,9 @@ class Device:
             raise ValueError(f"unknown device {type!r}: expected 'cpu', 'cuda', 'cuda:N' or 'emu'")
         if type != "cuda" and index:
             raise ValueError(f"device {type!r} has only index 0, got {index}")
-        found = cls._known.get((type, index))
+        found = _known.get((type, index))
         if found is None:
-            found = cls._known[type, index] = object.__new__(cls)
+            found = _known[type, index] = object.__new__(cls)
             found.type, found.index = type, index
         return found
 

@@ -31,10 +31,6 @@ def set_default_dtype(dtype: Any) -> None:
     _default = wanted
 
 
-def is_floating(dtype: np.dtype) -> bool:
-    return dtype.kind == "f"
-
-
 def promote(a: np.dtype, b: np.dtype) -> np.dtype:
     """``torch.promote_types``: as NumPy's, but an integer never widens a float (int64 + float16 = float16)."""
     if a is b:

@@ -36,7 +36,7 @@ class Tensor:
         if requires_grad:
             self.requires_grad_()
 
-    # ------------------------------------------------------------------------------------------------ what it is
+    # --- what it is
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -119,7 +119,7 @@ class Tensor:
             notes += ", requires_grad=True"
         return f"tensor({values}{notes})"
 
-    # ---------------------------------------------------------------------------------------- its place in the graph
+    # --- its place in the graph
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Mark a leaf as a variable to differentiate by. Floating-point tensors only."""
@@ -170,7 +170,7 @@ class Tensor:
         hooks.append(hook)
         return lambda: hooks.remove(hook)
 
-    # ------------------------------------------------------------------------------------------- to and from arrays
+    # --- to and from arrays
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
         """The values as a NumPy array that shares memory on the CPU; ``force`` also detaches and copies from a GPU."""

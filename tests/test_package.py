@@ -54,7 +54,8 @@ def test_the_kernels_are_imported_under_one_name():
 
 def test_the_version_is_the_installed_one():
     assert re.fullmatch(r"\d+\.\d+\.\d+", scratchgen.__version__)
-    assert importlib.metadata.version("scratchgen") == scratchgen.__version__
+    metadata = importlib.metadata.version("scratchgen")
+    assert metadata == scratchgen.__version__, "the version has changed since the last pip install -e ."
 
 
 def shipped() -> set[str]:
@@ -105,6 +106,7 @@ def test_the_sdist_builds_the_same_wheel(checkout, tmp_path):
 
 
 def test_the_readme_promises_only_commands_that_the_makefile_has():
-    promised = set(re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE))
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    readme, makefile = ((ROOT / name).read_text("utf-8") for name in ("README.md", "Makefile"))
+    promised = set(re.findall(r"(?:^|`)make ([a-z-]+)", readme, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     assert {"demo", "test"} <= promised <= targets

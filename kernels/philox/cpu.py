@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..numba_config import njit, prange
+from ..numba_config import njit, prange, serial_and_parallel
 from ..registry import kernel
 from .reference import M0, M1, W0, W1
 
@@ -56,17 +56,13 @@ def _normal(key, counter, out):  # type: ignore[no-untyped-def]
         out[4 * b + 2], out[4 * b + 3] = r * math.cos(a), r * math.sin(a)
 
 
-_compiled = {
-    (body, parallel): njit(body, parallel=parallel, cache=True, nogil=True)
-    for body in (_bits, _uniform32, _normal)
-    for parallel in (False, True)
-}
+_compiled = {body: serial_and_parallel(body) for body in (_bits, _uniform32, _normal)}
 
 
 def _fill(body: Any, key: np.ndarray, counter: int, count: int, dtype: Any) -> np.ndarray:
     """Run ``body`` over whole blocks; the last block's surplus is cut off."""
     out = np.empty(-(-count // 4) * 4, dtype)
-    _compiled[body, count >= PARALLEL_FROM](key[0], np.uint64(counter), out)
+    _compiled[body][count >= PARALLEL_FROM](key[0], np.uint64(counter), out)
     return out[:count]
 
 

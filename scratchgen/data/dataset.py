@@ -53,11 +53,9 @@ class Dataset(Generic[S]):
     validation_rows: IntArray
 
     def __repr__(self) -> str:
-        validation, test = len(self.validation_rows), len(self.test)
-        train = len(self.trainval) - validation
-        return (
-            f"{type(self).__name__}({self.name!r}, train={train:,}, validation={validation:,}, test={test:,})"
-        )
+        held = len(self.validation_rows)
+        sizes = f"train={len(self.trainval) - held:,}, validation={held:,}, test={len(self.test):,}"
+        return f"{type(self).__name__}({self.name!r}, {sizes})"
 
     @cached_property
     def train(self) -> S:

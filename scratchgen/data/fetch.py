@@ -25,13 +25,14 @@ def download(url: str, target: Path, check: Callable[[Path], object]) -> None:
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _copy(url, part)
-        check(part)
-        os.replace(part, target)
+        try:
+            _copy(url, part)
+            check(part)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
     except (OSError, http.client.HTTPException) as error:  # urllib's errors and a full disk are OSErrors
         raise DataError(f"could not download {url} to {target}: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _copy(url: str, part: Path) -> None:
@@ -48,6 +49,5 @@ def _copy(url: str, part: Path) -> None:
     # A connection that closes early ends the loop like a finished one: only the announced length tells.
     if expected is not None and received != expected:
         raise DataError(
-            f"the download of {url} broke off after {received:,} of {expected:,} bytes; "
-            "nothing was kept, try again"
+            f"the download of {url} broke off after {received:,} of {expected:,} bytes; nothing was kept, try again"
         )

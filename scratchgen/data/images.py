@@ -71,9 +71,7 @@ FASHION_CLASSES = (
 )  # fmt: skip
 
 
-def _image_dataset(
-    name: str, trainval: Images, test: Images, classes: tuple[str, ...]
-) -> ImageDataset[Images]:
+def _image_dataset(name: str, trainval: Images, test: Images, classes: tuple[str, ...]) -> ImageDataset[Images]:
     return ImageDataset(name, trainval, test, stratified_rows(trainval.labels, VALIDATION_SHARE), classes)
 
 
@@ -165,9 +163,7 @@ FASHION_MNIST = FileSet(
 )
 
 
-def _idx_dataset(
-    files: FileSet, classes: tuple[str, ...], data_dir: DataDir, download: bool
-) -> ImageDataset[Images]:
+def _idx_dataset(files: FileSet, classes: tuple[str, ...], data_dir: DataDir, download: bool) -> ImageDataset[Images]:
     contents = files.read(data_dir, download)
 
     def images(part: str) -> Images:

@@ -36,9 +36,7 @@ MIN_COUNT = 2  # a word that training shows only once is unknown, as in the usua
     terms="for research and education only",
     needs=MULTI30K,
 )
-def multi30k(
-    source: str = "de", target: str = "en", data_dir: DataDir = None, download: bool = False
-) -> PairDataset:
+def multi30k(source: str = "de", target: str = "en", data_dir: DataDir = None, download: bool = False) -> PairDataset:
     """Multi30k with its own three splits; the words are those that training shows at least twice.
 
     source, target  "de" and "en", in either order

@@ -83,9 +83,7 @@ def names() -> list[str]:
     return sorted(_entries, key=lambda name: KINDS.index(_entries[name].about.kind))  # a stable sort
 
 
-def load(
-    name: str, data_dir: DataDir = None, seed: int = 0, download: bool = False, **options: Any
-) -> Dataset[Any]:
+def load(name: str, data_dir: DataDir = None, seed: int = 0, download: bool = False, **options: Any) -> Dataset[Any]:
     """The dataset `name`: an ImageDataset, ShapesDataset, PointDataset, TextDataset or PairDataset.
 
     Every one has `train` and `validation` (disjoint, together `trainval`) and `test`.

@@ -58,13 +58,13 @@ COMBINATIONS = int(np.prod(COUNTS))
 _COLOUR_LEVELS = np.array(list(COLOURS.values()))
 _BACKGROUND_LEVELS = np.array(list(BACKGROUNDS.values()))
 _OFFSETS = np.array([(dy, dx) for dy in range(-OFFSET, OFFSET + 1) for dx in range(-OFFSET, OFFSET + 1)])
-_SUBPIXELS = 4  # a mask counts the covered points of a 4x4 grid in each pixel
+_SUBPIXELS = 8  # a mask counts the covered points of an 8x8 grid in each pixel
 _FULL = _SUBPIXELS**2
 
 
 @cache
 def _masks() -> npt.NDArray[np.uint8]:
-    """How much of each pixel is covered, in sixteenths: (shape, size, position, offset, 32, 32) uint8."""
+    """How much of each pixel is covered, out of `_FULL`: (shape, size, position, offset, 32, 32) uint8."""
     grid = (np.arange(SIDE * _SUBPIXELS) + 0.5) / _SUBPIXELS
     masks = np.empty((len(SHAPES), len(SIZES), len(POSITIONS), len(_OFFSETS), SIDE, SIDE), np.uint8)
     for s, inside in enumerate(SHAPES.values()):
@@ -106,6 +106,9 @@ def render(attributes: IntArray, variation: Variation | None = None) -> npt.NDAr
     attributes = np.asarray(attributes)
     if attributes.ndim != 2 or attributes.shape[1] != len(COUNTS):
         raise ValueError(f"render: expected attributes of shape (n, {len(COUNTS)}), got {attributes.shape}")
+    if (attributes < 0).any() or (attributes >= COUNTS).any():
+        span = f"{attributes.min(0)} ... {attributes.max(0)}"
+        raise ValueError(f"render: attributes must be indices below {COUNTS}, got {span}")
     shape, colour, size, position, background = attributes.T
     offset, colour_shade, background_shade = variation or no_variation(len(attributes))
     mask = _masks()[shape, size, position, offset][:, None].astype(np.int16)
@@ -137,7 +140,7 @@ def recognise(x: npt.NDArray[np.float32]) -> Reading:
     """
     if x.ndim != 4 or x.shape[1:] != (3, SIDE, SIDE):
         raise ValueError(f"recognise: expected images of shape (n, 3, {SIDE}, {SIDE}), got {x.shape}")
-    blocks = [_recognise(x[start : start + 256]) for start in range(0, len(x), 256)]
+    blocks = [_recognise(x[start : start + 512]) for start in range(0, len(x), 512)]
     if not blocks:
         return Reading(np.empty((0, len(COUNTS)), np.int64), np.empty(0, np.float32))
     return Reading(*(np.concatenate(parts) for parts in zip(*blocks)))
@@ -145,21 +148,22 @@ def recognise(x: npt.NDArray[np.float32]) -> Reading:
 
 def _recognise(x: npt.NDArray[np.float32]) -> Reading:
     masks = _masks().reshape(-1, SIDE * SIDE) / float(_FULL)
-    pixels = x.reshape(len(x), 3, -1).astype(np.float64)
+    pixels = x.reshape(len(x) * 3, -1).astype(np.float64)
     # Least squares in the basis (1 - m, m): its Gram matrix is [[bb, bc], [bc, cc]] for each mask.
     bb, bc, cc = ((1 - masks) ** 2).sum(1), ((1 - masks) * masks).sum(1), (masks**2).sum(1)
     on = pixels @ masks.T
-    off = pixels.sum(-1, keepdims=True) - on
+    off = pixels.sum(1, keepdims=True) - on
     determinant = bb * cc - bc**2
     background = (cc * off - bc * on) / determinant
     colour = (bb * on - bc * off) / determinant
-    explained = (background * off + colour * on).sum(1)  # |image|^2 minus the squared error
+    explained = (background * off + colour * on).reshape(len(x), 3, -1).sum(1)  # |image|^2 - squared error
     best = explained.argmax(1)
-    chosen = np.arange(len(x)), slice(None), best
-    near_colour, colour_index = _nearest(colour[chosen], _COLOUR_LEVELS / 255)
-    near_background, background_index = _nearest(background[chosen], _BACKGROUND_LEVELS / 255)
+    fit = np.arange(3 * len(x)), np.repeat(best, 3)
+    near_colour, colour_index = _nearest(colour[fit].reshape(-1, 3), _COLOUR_LEVELS / 255)
+    near_background, background_index = _nearest(background[fit].reshape(-1, 3), _BACKGROUND_LEVELS / 255)
     mask = masks[best][:, None]
-    error = pixels - near_background[..., None] * (1 - mask) - near_colour[..., None] * mask
+    nearest = near_background[..., None] * (1 - mask) + near_colour[..., None] * mask
+    error = pixels.reshape(nearest.shape) - nearest
     shape, size, position, _ = np.unravel_index(best, _masks().shape[:4])
     attributes = np.stack([shape, colour_index, size, position, background_index], axis=1)
     return Reading(attributes, np.sqrt((error**2).mean((1, 2))).astype(np.float32))

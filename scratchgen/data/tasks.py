@@ -16,9 +16,7 @@ SIZE = f"{TRAIN + VALIDATION:,} + {TEST:,}"
 SHAPE = "20 tokens of 50 -> 20"
 
 
-def _sequences(
-    name: str, rule: Callable[[IntArray], IntArray], length: int, vocabulary: int, seed: int
-) -> PairDataset:
+def _sequences(name: str, rule: Callable[[IntArray], IntArray], length: int, vocabulary: int, seed: int) -> PairDataset:
     """Random sequences of the tokens "1" ... "vocabulary", and what `rule` makes of each; all distinct."""
     if length < 1 or vocabulary < 2:
         raise ValueError(f"{name}: needs length >= 1 and vocabulary >= 2, got {length} and {vocabulary}")
@@ -32,7 +30,8 @@ def _sequences(
     drawn = np.random.default_rng(seed).integers(1, vocabulary + 1, size=(total + total // 10, length))
     _, first = np.unique(drawn, axis=0, return_index=True)
     source = drawn[np.sort(first)[:total]]
-    pairs = [(" ".join(map(str, s)), " ".join(map(str, t))) for s, t in zip(source, rule(source))]
+    texts = ([" ".join(map(str, row)) for row in rows.tolist()] for rows in (source, rule(source)))
+    pairs = list(zip(*texts))
     tokenizer = Tokenizer([str(i) for i in range(1, vocabulary + 1)], "words")
     train, validation, test = pairs[:TRAIN], pairs[TRAIN : TRAIN + VALIDATION], pairs[TRAIN + VALIDATION :]
     return pair_dataset(name, train, validation, test, tokenizer, tokenizer)

@@ -1,9 +1,9 @@
 """Evaluation of generative models on NumPy arrays: sample metrics, likelihood units, trivial baselines.
 
 No single number is trusted: samples can sit on the Frechet floor and still be told apart at 95 % by a small
-classifier, so :func:`evaluate_samples` reports a set of metrics that fail in different ways. Everything takes and
-returns NumPy arrays and Python floats; tensors are converted by the caller. The names below are loaded on first use,
-because SciPy and scikit-learn are slow to import.
+classifier, so :func:`evaluate_samples` reports a set of metrics that fail in different ways. Everything takes
+and returns NumPy arrays and Python floats; tensors are converted by the caller. The names below are loaded on
+first use, because SciPy and scikit-learn are slow to import.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .classifier import FeatureClassifier as FeatureClassifier
     from .classifier import feature_classifier as feature_classifier
     from .distances import frechet_distance as frechet_distance
+    from .distances import frechet_distance_se as frechet_distance_se
     from .distances import frechet_from_moments as frechet_from_moments
     from .distances import kid as kid
     from .distances import normalised_frechet as normalised_frechet
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from .ngram import WittenBell as WittenBell
     from .samples import evaluate_samples as evaluate_samples
     from .statistics import Estimate as Estimate
-    from .statistics import jackknife_se as jackknife_se
+    from .statistics import half_sample_se as half_sample_se
     from .statistics import mean_se as mean_se
     from .two_sample import c2st as c2st
 
@@ -48,14 +49,20 @@ _NAMES = {
     "bernoulli": ("BernoulliMixture", "independent_bernoulli"),
     "categorical": ("CategoricalMixture", "independent_categorical"),
     "classifier": ("FeatureClassifier", "feature_classifier"),
-    "distances": ("frechet_distance", "frechet_from_moments", "kid", "normalised_frechet"),
+    "distances": (
+        "frechet_distance",
+        "frechet_distance_se",
+        "frechet_from_moments",
+        "kid",
+        "normalised_frechet",
+    ),
     "gaussian": ("DequantisedMixture", "ProbabilisticPCA", "pca_reconstruction_mse"),
     "likelihood": ("auroc", "bits_per_dim", "nats_from_bits_per_dim"),
     "modes": ("class_balance", "mixture_modes", "stacked_modes"),
     "neighbours": ("OneNN", "PRDC", "PairwiseDistances", "memorisation", "one_nn", "prdc"),
     "ngram": ("WittenBell",),
     "samples": ("evaluate_samples",),
-    "statistics": ("Estimate", "jackknife_se", "mean_se"),
+    "statistics": ("Estimate", "half_sample_se", "mean_se"),
     "two_sample": ("c2st",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}

@@ -19,22 +19,32 @@ class CategoricalMixture:
 
     @classmethod
     def fit(
-        cls, x: ArrayLike, components: int, levels: int, iterations: int = 60, smoothing: float = 0.6, seed: int = 0
+        cls,
+        x: ArrayLike,
+        components: int,
+        levels: int,
+        iterations: int = 60,
+        smoothing: float = 0.6,
+        seed: int = 0,
     ) -> CategoricalMixture:
         """EM on integer ``x`` (N, ...) in 0..levels-1.
 
-        Each pixel of each component gets ``smoothing * levels`` counts of prior, spread as that pixel's marginal: without it
-        a component gives probability 0 to every level it has not seen. Starts at random, sharp responsibilities.
-        Memory: about 12 N D bytes and 8 K D levels; give a random 10,000 of MNIST-sized images.
+        Each pixel of each component gets ``smoothing * levels`` counts of prior, spread as that pixel's
+        marginal: without it a component gives probability 0 to every level it has not seen. Starts at random,
+        sharp responsibilities. Memory: about 12 N D bytes and 8 K D levels; give a random 10,000 of
+        MNIST-sized images.
         """
         pixels = _levels(x, levels)
         n, d = pixels.shape
         if not 1 <= components <= n:
-            raise ValueError(f"CategoricalMixture.fit: components must be between 1 and {n} samples, got {components}")
+            raise ValueError(
+                f"CategoricalMixture.fit: components must be between 1 and {n} samples, got {components}"
+            )
         one_hot = _one_hot(pixels, levels)
         marginal = (one_hot.sum(axis=0) / n + 1e-3).reshape(d, levels)
         prior = smoothing * levels * marginal / marginal.sum(axis=1, keepdims=True)
-        # The eighth power makes the random responsibilities peaked: even ones are a saddle point of the likelihood.
+        # The eighth power makes the random responsibilities peaked: even ones are a saddle point of the
+        # likelihood.
         responsibility = np.random.default_rng(seed).random((n, components)) ** 8
         responsibility /= responsibility.sum(axis=1, keepdims=True)
         for _ in range(iterations):
@@ -65,7 +75,7 @@ class CategoricalMixture:
 
 
 def independent_categorical(x: ArrayLike, levels: int, smoothing: float = 0.5) -> CategoricalMixture:
-    """Independent pixels, integer ``x`` (N, ...) in 0..levels-1, with ``smoothing`` added to every count."""
+    """Independent pixels of integer ``x`` (N, ...) in 0..levels-1; ``smoothing`` added to every count."""
     pixels = _levels(x, levels)
     counts = _one_hot(pixels, levels).sum(axis=0).reshape(1, pixels.shape[1], levels) + smoothing
     return CategoricalMixture(np.ones(1), counts / counts.sum(axis=2, keepdims=True))
@@ -77,12 +87,15 @@ def _levels(x: ArrayLike, levels: int) -> NDArray[np.int64]:
         raise ValueError(f"a categorical model needs samples (N, ...), got shape {array.shape}")
     pixels = array.reshape(len(array), -1).astype(np.int64)
     if (pixels != array.reshape(len(array), -1)).any() or pixels.min() < 0 or pixels.max() >= levels:
-        raise ValueError(f"a categorical model needs integers in 0..{levels - 1}, got values in {array.min()}..{array.max()}")
+        raise ValueError(
+            f"a categorical model needs integers in 0..{levels - 1}, "
+            f"got {array.dtype} values in {array.min()}..{array.max()}"
+        )
     return pixels
 
 
 def _one_hot(pixels: NDArray[np.int64], levels: int) -> csr_array:
-    """(N, D * levels) with a one at each pixel's level; sparse, since 256 levels of 784 pixels would not fit dense."""
+    """(N, D * levels) with a one at each pixel's level; sparse, for MNIST would need 96 GB dense."""
     n, d = pixels.shape
     columns = (pixels + levels * np.arange(d)).astype(np.int32)
     starts = np.arange(0, n * d + 1, d)

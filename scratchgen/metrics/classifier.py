@@ -1,8 +1,8 @@
 """The classifier whose last hidden layer is the feature space of FD, KID and PRDC.
 
-No downloaded network: a small MLP is trained once on the labelled training data of a data set and kept in the user's
-cache. Its training is deterministic, and the file is keyed by the data, the settings and the library versions, so that a
-figure never silently changes its meaning.
+No downloaded network: a small MLP is trained once on the labelled training data of a data set and kept in the
+user's cache. Its training is deterministic, and the file is keyed by the data, the settings and the library
+versions, so that a figure never silently changes its meaning.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sklearn
@@ -62,7 +63,9 @@ class FeatureClassifier:
         """Activations of the last hidden layer, (N, 64)."""
         hidden = as_rows(images, "images", 1).astype(np.float64)
         if hidden.shape[1] != len(self.weights[0]):
-            raise ValueError(f"the classifier takes images of {len(self.weights[0])} values, got shape {np.shape(images)}")
+            raise ValueError(
+                f"the classifier takes images of {len(self.weights[0])} values, got shape {np.shape(images)}"
+            )
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             hidden = np.maximum(hidden @ weight + bias, 0.0)
         return hidden
@@ -83,7 +86,7 @@ class FeatureClassifier:
 def feature_classifier(
     name: str, images: ArrayLike, labels: ArrayLike, *, seed: int = 0, cache: Path | None = None
 ) -> FeatureClassifier:
-    """The classifier for the data set called ``name``, from the cache or trained now on ``images`` and ``labels``.
+    """The classifier of the data set called ``name``, from the cache or trained on ``images`` and ``labels``.
 
     ``cache`` is the folder, by default ``scratchgen/classifiers`` in the user's cache ($XDG_CACHE_HOME or
     ~/.cache). A damaged file is replaced; a folder that
@@ -118,14 +121,16 @@ def _load(path: Path) -> FeatureClassifier | None:
         with np.load(path, allow_pickle=False) as stored:
             layers = range(len(HIDDEN) + 1)
             return FeatureClassifier(
-                tuple(stored[f"weight{i}"] for i in layers), tuple(stored[f"bias{i}"] for i in layers), stored["classes"]
+                tuple(stored[f"weight{i}"] for i in layers),
+                tuple(stored[f"bias{i}"] for i in layers),
+                stored["classes"],
             )
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None
 
 
 def _save(classifier: FeatureClassifier, path: Path) -> None:
-    arrays = {"classes": classifier.classes}
+    arrays: dict[str, Any] = {"classes": classifier.classes}
     arrays |= {f"weight{i}": weight for i, weight in enumerate(classifier.weights)}
     arrays |= {f"bias{i}": bias for i, bias in enumerate(classifier.biases)}
     path.parent.mkdir(parents=True, exist_ok=True)

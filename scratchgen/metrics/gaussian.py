@@ -19,8 +19,8 @@ from .statistics import Estimate, as_rows, mean_se
 class DequantisedMixture:
     """A mixture of Gaussians over grey levels 0..levels-1 plus uniform noise on [0, 1).
 
-    Its mean log-density at dequantised pixels, in units of one level, is a lower bound on the discrete log-likelihood (Theis
-    et al. 2016, sec. 3.1). One full component is the "one Gaussian" baseline.
+    Its mean log-density at dequantised pixels, in units of one level, is a lower bound on the discrete
+    log-likelihood (Theis et al. 2016, sec. 3.1). One full component is the "one Gaussian" baseline.
     """
 
     mixture: GaussianMixture
@@ -39,22 +39,26 @@ class DequantisedMixture:
     ) -> DequantisedMixture:
         """EM from k-means on ``copies`` dequantisations of integer ``x`` (N, ...).
 
-        ``covariance`` is "full" or "diag"; ``regularisation``, in squared levels, is added to every variance and is the one
-        figure to choose on validation data.
+        ``covariance`` is "full" or "diag"; ``regularisation``, in squared levels, is added to every variance
+        and is the one figure to choose on validation data.
         """
         pixels = as_rows(x, "x").astype(np.float64)
         rng = np.random.default_rng(seed)
         data = np.concatenate([pixels + rng.random(pixels.shape) for _ in range(copies)])
-        mixture = GaussianMixture(components, covariance_type=covariance, reg_covar=regularisation, random_state=seed)
+        mixture = GaussianMixture(
+            components, covariance_type=covariance, reg_covar=regularisation, random_state=seed
+        )
         with warnings.catch_warnings():  # the iteration limit is part of the definition of the baseline
             warnings.simplefilter("ignore", ConvergenceWarning)
             return cls(mixture.fit(data), levels)
 
     def bits_per_dim(self, x: ArrayLike, copies: int = 5, seed: int = 1) -> Estimate:
-        """Bits a dimension of integer ``x`` (N, ...), averaged over ``copies`` dequantisations; error over the samples."""
+        """Bits a dimension of integer ``x`` (N, ...), with the standard error over the samples."""
         pixels = as_rows(x, "x").astype(np.float64)
         rng = np.random.default_rng(seed)
-        nats = -np.mean([self.mixture.score_samples(pixels + rng.random(pixels.shape)) for _ in range(copies)], axis=0)
+        nats = -np.mean(
+            [self.mixture.score_samples(pixels + rng.random(pixels.shape)) for _ in range(copies)], axis=0
+        )
         mean, se = mean_se(nats)
         return Estimate(bits_per_dim(mean, pixels.shape[1]), bits_per_dim(se, pixels.shape[1]))
 
@@ -71,8 +75,10 @@ class DequantisedMixture:
         return np.clip(np.floor(draws), 0, self.levels - 1)
 
 
-def _principal_axes(x: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Mean (D,), variances (D,) in falling order and orthonormal axes (D, D) in columns, of maximum likelihood (1/N)."""
+def _principal_axes(
+    x: NDArray[np.floating],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean (D,), variances (D,) in falling order (dividing by N), orthonormal axes (D, D) in columns."""
     data = x.astype(np.float64)
     mean = data.mean(axis=0)
     data -= mean
@@ -81,14 +87,17 @@ def _principal_axes(x: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArr
 
 
 def pca_reconstruction_mse(train: ArrayLike, test: ArrayLike, dims: Sequence[int]) -> dict[int, float]:
-    """Mean squared error a value of ``test`` (M, ...) rebuilt from the first d principal components of ``train`` (N, ...).
+    """Mean squared error a value of ``test`` (M, ...) rebuilt from the principal components of ``train``.
 
-    For every d in ``dims``: what a linear autoencoder with d latents reaches at best (Baldi and Hornik 1989).
+    For each number of components in ``dims``: what a linear autoencoder with d latents reaches at best (Baldi
+    and Hornik 1989).
     """
     fit, held_out = as_rows(train, "train"), as_rows(test, "test", 1).astype(np.float64)
     width = fit.shape[1]
     if held_out.shape[1] != width or not all(0 <= d <= width for d in dims):
-        raise ValueError(f"pca_reconstruction_mse: train {fit.shape}, test {held_out.shape}, dims {tuple(dims)} do not fit")
+        raise ValueError(
+            f"pca_reconstruction_mse: train {fit.shape}, test {held_out.shape}, dims {tuple(dims)} do not fit"
+        )
     mean, _, axes = _principal_axes(fit)
     # The axes are orthonormal: the squared error is the energy in the components that were dropped.
     energy = (((held_out - mean) @ axes) ** 2).mean(axis=0)
@@ -99,9 +108,10 @@ def pca_reconstruction_mse(train: ArrayLike, test: ArrayLike, dims: Sequence[int
 class ProbabilisticPCA:
     """x = mean + W z + noise, z ~ N(0, I_d), noise ~ N(0, noise_variance I_D), at its maximum likelihood.
 
-    Closed form of Tipping and Bishop 1999: W W' + noise_variance I keeps the first d eigenvalues of the sample covariance and
-    replaces the others by their mean. ``axes`` (D, d) orthonormal, ``variances`` (d,) along them (noise included). The ELBO
-    of a linear VAE at its optimum equals this likelihood (Lucas et al. 2019).
+    Closed form of Tipping and Bishop 1999: W W' + noise_variance I keeps the first d eigenvalues of the
+    sample covariance and replaces the others by their mean. ``axes`` (D, d) orthonormal, ``variances`` (d,)
+    along them (noise included). The ELBO of a linear VAE at its optimum equals this likelihood (Lucas et al.
+    2019).
     """
 
     mean: NDArray[np.float64]
@@ -115,13 +125,15 @@ class ProbabilisticPCA:
         data = as_rows(x, "x")
         width = data.shape[1]
         if not 0 <= dims < width:
-            raise ValueError(f"ProbabilisticPCA.fit: dims must be between 0 and {width - 1} for {width} values, got {dims}")
+            raise ValueError(
+                f"ProbabilisticPCA.fit: dims must be between 0 and {width - 1} for {width} values, got {dims}"
+            )
         mean, variances, axes = _principal_axes(data)
         noise = float(variances[dims:].mean())
         if noise <= 1e-12 * variances[0]:
             raise ValueError(
-                f"ProbabilisticPCA.fit: the data lie in {dims} dimensions, so the noise variance is 0 and the likelihood "
-                "unbounded; use fewer dims or more varied data"
+                f"ProbabilisticPCA.fit: the data lie in {dims} dimensions, so the noise variance is 0 and "
+                "the likelihood unbounded; use fewer dims or more varied data"
             )
         return cls(mean, axes[:, :dims], variances[:dims], noise)
 
@@ -132,4 +144,6 @@ class ProbabilisticPCA:
         width, dims = self.axes.shape
         log_det = np.log(self.variances).sum() + (width - dims) * np.log(self.noise_variance)
         outside = ((centred**2).sum(axis=1) - (latent**2).sum(axis=1)) / self.noise_variance
-        return -0.5 * (width * np.log(2 * np.pi) + log_det + outside + (latent**2 / self.variances).sum(axis=1))
+        return -0.5 * (
+            width * np.log(2 * np.pi) + log_det + outside + (latent**2 / self.variances).sum(axis=1)
+        )

@@ -1,4 +1,4 @@
-"""Metrics from nearest neighbours: 1-NN two-sample accuracy; precision, recall, density, coverage; memorisation.
+"""Metrics from nearest neighbours: 1-NN accuracy; precision, recall, density, coverage; memorisation.
 
 All comparisons are between squared Euclidean distances, so no root is ever taken.
 """
@@ -24,7 +24,7 @@ class PairwiseDistances(NamedTuple):
 
     @classmethod
     def between(cls, real: ArrayLike, fake: ArrayLike) -> PairwiseDistances:
-        """Distances of ``real`` (N, ...) and ``fake`` (M, ...). Memory: (N + M)^2 floats of the inputs' precision."""
+        """Distances of ``real`` (N, ...) and ``fake`` (M, ...). Memory: N^2 + N M + M^2 floats."""
         a, b = as_pair(real, fake)
         return cls(*(euclidean_distances(x, y, squared=True) for x, y in ((a, a), (a, b), (b, b))))
 
@@ -45,19 +45,23 @@ class OneNN(NamedTuple):
 def one_nn(real: ArrayLike, fake: ArrayLike) -> OneNN:
     """Leave-one-out 1-NN accuracy of telling ``real`` (N, ...) from ``fake`` (M, ...); use N = M.
 
-    0.5: indistinguishable. Above: artefacts (both sides high) or collapse (fake side high). Below: copying of the real
-    points (Lopez-Paz and Oquab 2017; Xu et al. 2018).
+    0.5: indistinguishable. Above: artefacts (both sides high) or collapse (fake side high). Below: copying of
+    the real points (Lopez-Paz and Oquab 2017; Xu et al. 2018). Look at both sides: in many dimensions noise
+    around the data has real nearest neighbours only, real side 1 and fake side 0, which makes 0.5 again.
     """
     return one_nn_from_distances(PairwiseDistances.between(real, fake))
 
 
 def one_nn_from_distances(distances: PairwiseDistances) -> OneNN:
+    """:func:`one_nn` where the distances are known."""
+
     def side(own: np.ndarray, other: np.ndarray) -> np.ndarray:
         others = own.copy()
         np.fill_diagonal(others, np.inf)
         nearest_own, nearest_other = others.min(axis=1), other.min(axis=1)
-        # Pixels on a grid of grey levels give exact ties; a tie counts as half. Rounding in |x|^2 + |y|^2 - 2 x.y must not
-        # break one, hence a tolerance, relative to the scale of the data and not of the (maybe zero) distance.
+        # Pixels on a grid of grey levels give exact ties; a tie counts as half. Rounding in |x|^2 + |y|^2 - 2
+        # x.y must not break one, hence a tolerance, relative to the scale of the data and not of the (maybe
+        # zero) distance.
         tie = np.isclose(nearest_own, nearest_other, rtol=0.0, atol=1e-12 * float(own.mean()))
         return np.where(tie, 0.5, nearest_own < nearest_other)
 
@@ -78,15 +82,19 @@ class PRDC(NamedTuple):
 def prdc(real: ArrayLike, fake: ArrayLike, k: int = 5) -> PRDC:
     """Precision, recall, density and coverage of ``fake`` (M, D) against ``real`` (N, D) with k-NN balls.
 
-    Precision and recall: Kynkaanniemi et al. 2019; density and coverage: Naeem et al. 2020, eq. 3 and 5, the ones to trust
-    (two equal distributions give precision and recall far below 1 in high dimension, but density 1 and coverage near 1).
+    Precision and recall: Kynkaanniemi et al. 2019; density and coverage: Naeem et al. 2020, eq. 3 and 5, the
+    ones to trust (two equal distributions give precision and recall far below 1 in high dimension, but
+    density 1 and coverage near 1).
     """
     return prdc_from_distances(PairwiseDistances.between(real, fake), k)
 
 
 def prdc_from_distances(distances: PairwiseDistances, k: int) -> PRDC:
+    """:func:`prdc` where the distances are known."""
     if not 1 <= k < min(distances.cross.shape):
-        raise ValueError(f"prdc: k must be at least 1 and below both sample counts {distances.cross.shape}, got {k}")
+        raise ValueError(
+            f"prdc: k must be at least 1 and below both sample counts {distances.cross.shape}, got {k}"
+        )
     # Each row holds the zero distance of a point to itself, so position k is the k-th neighbour.
     real_radius = np.partition(distances.real, k, axis=1)[:, k]
     fake_radius = np.partition(distances.fake, k, axis=1)[:, k]
@@ -101,7 +109,7 @@ def prdc_from_distances(distances: PairwiseDistances, k: int) -> PRDC:
 
 
 def nearest_squared_distance(points: ArrayLike, references: ArrayLike) -> NDArray[np.floating]:
-    """Squared distance from each of ``points`` (M, ...) to the nearest of ``references`` (N, ...), in bounded memory."""
+    """Squared distance (M,) from each of ``points`` (M, ...) to the nearest of ``references`` (N, ...)."""
     a, b = as_rows(points, "points", 1), as_rows(references, "references", 1)
     return pairwise_distances_argmin_min(a, b, metric="sqeuclidean")[1]
 
@@ -109,9 +117,17 @@ def nearest_squared_distance(points: ArrayLike, references: ArrayLike) -> NDArra
 def memorisation(fake: ArrayLike, test: ArrayLike, train: ArrayLike, percentile: float = 5.0) -> float:
     """Share of ``fake`` at least as near to ``train`` as the given percentile of the test-to-train distances.
 
-    Fresh real data scores percentile / 100 by construction, copies of training samples score 1. Arrays (N, ...) in pixel
-    space. Where that many test samples are themselves copies (binarised or tiny images), the threshold is 0 and only exact
-    copies count.
+    Fresh real data scores percentile / 100 by construction, copies of training samples score 1. Arrays (N,
+    ...) in pixel space. Where that many test samples are themselves copies (binarised or tiny images), the
+    threshold is 0 and only exact copies count.
     """
-    threshold = np.percentile(nearest_squared_distance(test, train), percentile)
-    return float((nearest_squared_distance(fake, train) <= threshold).mean())
+    return share_copied(
+        nearest_squared_distance(fake, train), nearest_squared_distance(test, train), percentile
+    )
+
+
+def share_copied(
+    fake_to_train: NDArray[np.floating], test_to_train: NDArray[np.floating], percentile: float = 5.0
+) -> float:
+    """:func:`memorisation` where the nearest distances are known."""
+    return float((fake_to_train <= np.percentile(test_to_train, percentile)).mean())

@@ -22,8 +22,8 @@ class _Order:
 class WittenBell:
     """p_o(c | h) = (count(hc) + T(h) p_{o-1}(c | h')) / (count(h) + T(h)), h' = h without its first token.
 
-    T(h) is the number of different tokens seen after h; p_{-1} is uniform (Witten and Bell 1991; Chen and Goodman 1999,
-    sec. 2.5). A history never seen passes its weight to the shorter one.
+    T(h) is the number of different tokens seen after h; p_{-1} is uniform (Witten and Bell 1991; Chen and
+    Goodman 1999, sec. 2.5). A history never seen passes its weight to the shorter one.
     """
 
     vocabulary: int

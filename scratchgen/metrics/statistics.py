@@ -17,7 +17,7 @@ class Estimate(NamedTuple):
 
 
 def as_rows(x: ArrayLike, name: str, at_least: int = 2) -> NDArray[np.floating]:
-    """``x`` of shape (N, ...) as a finite (N, D) float array; float32 stays, anything else becomes float64."""
+    """``x`` (N, ...) as a finite (N, D) float array; float32 stays, anything else becomes float64."""
     array = np.asarray(x)
     if array.ndim == 0 or len(array) < at_least:
         raise ValueError(f"{name}: need an array of at least {at_least} samples, got shape {array.shape}")
@@ -30,7 +30,9 @@ def as_rows(x: ArrayLike, name: str, at_least: int = 2) -> NDArray[np.floating]:
     return rows
 
 
-def as_pair(real: ArrayLike, fake: ArrayLike, at_least: int = 2) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+def as_pair(
+    real: ArrayLike, fake: ArrayLike, at_least: int = 2
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Both samples as rows (see :func:`as_rows`) of one width."""
     real_rows, fake_rows = as_rows(real, "real", at_least), as_rows(fake, "fake", at_least)
     if real_rows.shape[1] != fake_rows.shape[1]:
@@ -49,28 +51,29 @@ def mean_se(values: ArrayLike) -> Estimate:
     return Estimate(float(draws.mean()), float(draws.std(ddof=1) / np.sqrt(draws.size)))
 
 
-def jackknife_se(
+def half_sample_se(
     statistic: Callable[[NDArray[np.intp], NDArray[np.intp]], ArrayLike],
     n_real: int,
     n_fake: int,
-    groups: int = 10,
+    replicates: int = 40,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Standard error of a two-sample statistic over fresh draws of both samples, by the delete-a-group jackknife.
+    """Standard error of a two-sample statistic over fresh draws of both samples, from random half-samples.
 
-    ``statistic(real_index, fake_index)`` returns the figure (or an array of figures) on those rows. Each sample in turn
-    is cut into ``groups`` random parts, each part left out once; with g replicates t_j a sample contributes
-    (g-1)/g sum_j (t_j - mean t)^2 to the variance (Kott 2001, "The delete-a-group jackknife"). A bootstrap would be wrong
-    here: its repeated rows are nearest neighbours of each other.
+    ``statistic(real_index, fake_index)`` returns the figure (or an array of figures) on those rows. Halves
+    drawn without replacement vary as much as whole samples drawn anew, if the variance falls as 1/N: half the
+    size doubles it, the rows that halves share take that back (delete-d jackknife, Shao and Wu 1989; unlike the
+    delete-one form it holds for statistics that are not smooth). A bootstrap would be wrong, because its
+    repeated rows are nearest neighbours of each other. For neighbour metrics the result is 1.0 to 1.4 times the
+    true error: honest on the large side.
     """
-    if groups < 2 or min(n_real, n_fake) < groups:
-        raise ValueError(f"jackknife_se: need 2 <= groups <= samples, got {groups} groups of {n_real} and {n_fake}")
+    if replicates < 2 or min(n_real, n_fake) < 4:
+        raise ValueError(
+            f"half_sample_se: need 2 replicates and 4 samples, got {replicates} of {n_real} and {n_fake}"
+        )
     rng = np.random.default_rng(seed)
-    every_real, every_fake = np.arange(n_real), np.arange(n_fake)
-    without_real = [np.delete(every_real, part) for part in np.array_split(rng.permutation(n_real), groups)]
-    without_fake = [np.delete(every_fake, part) for part in np.array_split(rng.permutation(n_fake), groups)]
-    variance = (groups - 1) * (
-        np.var([statistic(kept, every_fake) for kept in without_real], axis=0)
-        + np.var([statistic(every_real, kept) for kept in without_fake], axis=0)
-    )
-    return np.sqrt(variance)
+    figures = [
+        np.asarray(statistic(rng.permutation(n_real)[: n_real // 2], rng.permutation(n_fake)[: n_fake // 2]))
+        for _ in range(replicates)
+    ]
+    return np.std(figures, axis=0, ddof=1)

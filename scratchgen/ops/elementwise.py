@@ -12,9 +12,12 @@ from ..declare import Primitive, method, primitive
 from ..device import Device, move
 from ..tensor import Tensor, as_tensor, wrap
 
-__all__ = ["add", "alias", "cast", "clone", "div", "divide", "mul", "multiply", "neg", "negative", "sub", "subtract"]
+__all__ = [
+    "add", "addcdiv", "addcmul", "alias", "cast", "clone", "div", "divide", "floor_divide", "fmod", "lerp", "mul",
+    "multiply", "neg", "negative", "pow", "remainder", "square", "sub", "subtract",
+]  # fmt: skip
 
-# ------------------------------------------------------------------------------------------- identity, casts, moves
+# --- identity, casts, moves
 
 _alias = primitive("alias", lambda x: x, (lambda g, y, x: g,))
 _cast = primitive("cast", lambda x, *, dtype: x.astype(dtype), (lambda g, y, x, *, dtype: cast(g, x.dtype),))
@@ -93,7 +96,7 @@ def type_as(input: Tensor, other: Tensor) -> Tensor:
     return cast(input, other.dtype)
 
 
-# ------------------------------------------------------------------------------------------------ operands and dtypes
+# --- operands and dtypes
 
 _numbers = (float, int, bool)
 
@@ -124,6 +127,16 @@ def _operand(x: Any, device: Device) -> Any:
     return x.item() if isinstance(x, np.generic) else as_tensor(x, device=device)
 
 
+def common(*values: Any) -> list[Any]:
+    """``operands`` for any number of them."""
+    device = next((x.device for x in values if isinstance(x, Tensor)), None)
+    if device is None:
+        raise TypeError(f"expected a Tensor, got {', '.join(type(x).__name__ for x in values)}")
+    values = tuple([x if isinstance(x, Tensor) or type(x) in _numbers else _operand(x, device) for x in values])
+    dtype = dtypes.result_type(*values)
+    return [cast(x, dtype) if isinstance(x, Tensor) else x for x in values]
+
+
 def floating(x: Any) -> Any:
     """Integers and bools become the default float type, as torch does for division and transcendental functions."""
     if isinstance(x, Tensor) and x.array.dtype.kind in "iub":
@@ -131,17 +144,26 @@ def floating(x: Any) -> Any:
     return x
 
 
-# ------------------------------------------------------------------------------------------------------- arithmetic
+# --- arithmetic
+
+quiet = np.errstate(all="ignore")  # decorates forwards with poles: as in torch, 1 / 0 is inf without a warning
 
 
 def _binary(name: str, forward: Any, vjp: Any, save: str = "") -> Primitive:
     return primitive(name, forward, vjp, save, broadcasts=True)
 
 
+def flat(g: Tensor, y: Any, *inputs: Any, **attrs: Any) -> Tensor:
+    """The rule of a step function: zero wherever the derivative exists."""
+    return wrap(g.device.xp.zeros(g.shape, g.dtype), g.device)
+
+
 _add = _binary("add", np.add, (lambda g, y, a, b: g, lambda g, y, a, b: g))
 _sub = _binary("sub", np.subtract, (lambda g, y, a, b: g, lambda g, y, a, b: -g))
 _mul = _binary("mul", np.multiply, (lambda g, y, a, b: g * b, lambda g, y, a, b: g * a), save="a b")
-_div = _binary("div", np.true_divide, (lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b), save="y b")
+_div = _binary(
+    "div", quiet(np.true_divide), (lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b), save="y b"
+)
 _neg = primitive("neg", np.negative, (lambda g, y, x: -g,))
 
 
@@ -167,16 +189,18 @@ def mul(input: Any, other: Any) -> Tensor:
 
 @method("__truediv__", "div", "divide", "true_divide")
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-    """``input / other``; of integers a float. ``rounding_mode``: None, ``"trunc"`` or ``"floor"`` (no gradient)."""
-    if rounding_mode == "floor":
-        return floor_divide(input, other)
-    a, b = operands(floating(input), floating(other))
-    quotient = _div(a, b)
+    """``input / other``; of integers a float.
+
+    ``rounding_mode``: None, or ``"trunc"`` or ``"floor"`` for the rounded quotient in the operands' common dtype.
+    """
+    a, b = operands(input, other)
     if rounding_mode is None:
-        return quotient
-    if rounding_mode != "trunc":
-        raise ValueError(f"div: rounding_mode must be None, 'trunc' or 'floor', got {rounding_mode!r}")
-    return cast(trunc(quotient), dtypes.result_type(input, other))
+        return _div(floating(a), floating(b))
+    if rounding_mode == "floor":
+        return _floor_divide(a, b)
+    if rounding_mode == "trunc":
+        return _trunc_divide(a, b)
+    raise ValueError(f"div: rounding_mode must be None, 'trunc' or 'floor', got {rounding_mode!r}")
 
 
 method("__rsub__")(lambda self, other: sub(other, self))
@@ -190,3 +214,157 @@ def neg(input: Tensor) -> Tensor:
 
 
 multiply, divide, subtract, negative = mul, div, sub, neg
+
+# --- whole quotients and what remains
+
+
+def _whole(function: Any) -> Any:
+    """Division without warnings, except that an integer by zero has no value at all and raises."""
+
+    def forward(a: Any, b: Any) -> Any:
+        integers = (a if hasattr(a, "dtype") else b).dtype.kind in "iub"
+        try:
+            with np.errstate(all="ignore", divide="raise" if integers else "ignore"):
+                return function(a, b)
+        except FloatingPointError:
+            raise ZeroDivisionError("integer division by zero") from None
+
+    return forward
+
+
+def _truncated(a: Any, b: Any) -> Any:
+    quotient = np.true_divide(a, b)
+    if quotient.dtype == np.result_type(a, b):
+        return np.trunc(quotient)
+    return np.floor_divide(a - np.fmod(a, b), b)  # of integers: exact beyond 2^53
+
+
+_floor_divide = _binary("floor_divide", _whole(np.floor_divide), (flat, flat))
+_trunc_divide = _binary("trunc_divide", _whole(_truncated), (flat, flat))
+_remainder = _binary(
+    "remainder",
+    _whole(np.remainder),
+    (lambda g, y, a, b: g, lambda g, y, a, b: -g * _floor_divide(a, b)),
+    save="a b",
+)
+_fmod = _binary(
+    "fmod", _whole(np.fmod), (lambda g, y, a, b: g, lambda g, y, a, b: -g * _trunc_divide(a, b)), save="a b"
+)
+
+
+@method("__floordiv__", "floor_divide")
+def floor_divide(input: Any, other: Any) -> Tensor:
+    """The quotient rounded towards minus infinity."""
+    return _floor_divide(*operands(input, other))
+
+
+@method("__mod__", "remainder")
+def remainder(input: Any, other: Any) -> Tensor:
+    """What ``floor_divide`` leaves: it has the sign of ``other``, as Python's ``%``."""
+    return _remainder(*operands(input, other))
+
+
+@method()
+def fmod(input: Any, other: Any) -> Tensor:
+    """What division rounded towards zero leaves: it has the sign of ``input``, as C's ``fmod``."""
+    return _fmod(*operands(input, other))
+
+
+method("__rfloordiv__")(lambda self, other: floor_divide(other, self))
+method("__rmod__")(lambda self, other: remainder(other, self))
+
+# --- powers
+
+_shortcuts: dict[float, Any] = {  # of floating-point arrays; np.power takes logarithms for each
+    2: np.square,
+    3: lambda x: x * x * x,
+    0.5: np.sqrt,
+    -0.5: lambda x: 1 / np.sqrt(x),
+    -1: lambda x: 1 / x,
+    -2: lambda x: 1 / np.square(x),
+}
+
+
+@quiet
+def _to_number(x: Any, *, exponent: float) -> Any:
+    shortcut = _shortcuts.get(exponent) if x.dtype.kind == "f" else None
+    return np.power(x, exponent) if shortcut is None else shortcut(x)
+
+
+def _to_number_rule(g: Tensor, y: Any, x: Tensor, *, exponent: float) -> Tensor:
+    return g * (exponent * x ** (exponent - 1)) if exponent else flat(g, y)
+
+
+def _base_rule(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    # b a^(b-1). At 0^0 that would read 0 * inf; any other exponent there gives the 0 it is.
+    return g * (b * a ** (b.where((a != 0) | (b != 0), 1) - 1))
+
+
+def _exponent_rule(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    # a^b log a, whose limit for a -> 0 is 0 for b > 0; torch takes 0 for b = 0 too.
+    return g * (y * a.where((a != 0) | (b < 0), 1).log())
+
+
+_pow_number = primitive("pow_number", _to_number, (_to_number_rule,), save="x")
+_pow = _binary("pow", quiet(np.power), (_base_rule, _exponent_rule), save="y a b")
+
+
+@method("__pow__", "pow")
+def pow(input: Any, exponent: Any) -> Tensor:
+    """``input ** exponent``; either may be a number. Integers stay integers and take no negative exponent."""
+    base, exponent = operands(input, exponent)
+    if not isinstance(exponent, Tensor):
+        return _pow_number(base, exponent=exponent)
+    if not isinstance(base, Tensor):
+        base = wrap(exponent.device.xp.asarray(base, dtype=exponent.dtype), exponent.device)
+    return _pow(base, exponent)
+
+
+method("__rpow__")(lambda self, other: pow(other, self))
+
+
+@method()
+def square(input: Tensor) -> Tensor:
+    """``input ** 2``."""
+    return pow(input, 2)
+
+
+# --- combinations
+
+
+def _lerp_forward(a: Any, b: Any, weight: Any) -> Any:
+    """``a + weight * (b - a)``, exact at both ends."""
+    step = b - a
+    if hasattr(weight, "dtype"):
+        return np.where(np.abs(weight) < 0.5, a + weight * step, b - step * (1 - weight))
+    return a + weight * step if abs(weight) < 0.5 else b - step * (1 - weight)
+
+
+_lerp = _binary(
+    "lerp",
+    _lerp_forward,
+    (
+        lambda g, y, a, b, weight: g * (1 - weight),
+        lambda g, y, a, b, weight: g * weight,
+        lambda g, y, a, b, weight: g * (b - a),
+    ),
+    save="a b weight",
+)
+
+
+@method()
+def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """Linear interpolation: ``input + weight * (end - input)``; ``weight`` is a number or a tensor."""
+    return _lerp(*[floating(x) for x in common(input, end, weight)])
+
+
+@method()
+def addcmul(input: Tensor, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+    """``input + value * tensor1 * tensor2``."""
+    return add(input, mul(tensor1, tensor2), alpha=value)
+
+
+@method()
+def addcdiv(input: Tensor, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+    """``input + value * tensor1 / tensor2``."""
+    return add(input, div(tensor1, tensor2), alpha=value)

@@ -1,5 +1,141 @@
-"""Transcendental and other functions of one argument, and their derivatives."""
+"""Functions of one argument and their derivatives: a table of calculus."""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..declare import method, primitive
+from ..tensor import Tensor
+from .elementwise import common, flat, floating, operands, quiet
+
+__all__ = [
+    "abs", "absolute", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "cos", "cosh", "digamma",
+    "erf", "erfc", "erfinv", "exp", "exp2", "expm1", "floor", "frac", "lgamma", "log", "log10", "log1p", "log2",
+    "logaddexp", "logit", "polygamma", "reciprocal", "round", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt",
+    "tan", "tanh", "trunc",
+]  # fmt: skip
+
+
+def _named(name: str, doc: str, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return method()(function)
+
+
+def _smooth(name: str, forward: Any, rule: Any, save: str, doc: str) -> Callable[[Tensor], Tensor]:
+    """A function of floating-point numbers: integers become floats. Poles give inf or nan without a warning."""
+    op = primitive(name, quiet(forward), (rule,), save)
+    return _named(name, doc, lambda input: op(floating(input)))
+
+
+def _stepped(name: str, forward: Any, doc: str, rule: Any = flat) -> Callable[[Tensor], Tensor]:
+    """A function that keeps integers as they are."""
+    return _named(name, doc, primitive(name, forward, (rule,)).__call__)
+
+
+# --- powers, exponentials, logarithms
+
+LN2, LN10 = math.log(2.0), math.log(10.0)
+
+sqrt = _smooth("sqrt", np.sqrt, lambda g, y, x: g / (2 * y), "y", "The square root.")
+rsqrt = _smooth("rsqrt", lambda x: 1 / np.sqrt(x), lambda g, y, x: -0.5 * g * y**3, "y", "``1 / sqrt(input)``.")
+reciprocal = _smooth("reciprocal", lambda x: 1 / x, lambda g, y, x: -g * y * y, "y", "``1 / input``.")
+exp = _smooth("exp", np.exp, lambda g, y, x: g * y, "y", "``e ** input``.")
+exp2 = _smooth("exp2", np.exp2, lambda g, y, x: g * y * LN2, "y", "``2 ** input``.")
+expm1 = _smooth("expm1", np.expm1, lambda g, y, x: g * (y + 1), "y", "``e ** input - 1``, accurate near 0.")
+log = _smooth("log", np.log, lambda g, y, x: g / x, "x", "The natural logarithm.")
+log2 = _smooth("log2", np.log2, lambda g, y, x: g / (x * LN2), "x", "The logarithm to base 2.")
+log10 = _smooth("log10", np.log10, lambda g, y, x: g / (x * LN10), "x", "The logarithm to base 10.")
+log1p = _smooth("log1p", np.log1p, lambda g, y, x: g / (x + 1), "x", "``log(1 + input)``, accurate near 0.")
+
+# --- circular and hyperbolic functions
+
+sin = _smooth("sin", np.sin, lambda g, y, x: g * x.cos(), "x", "The sine of an angle in radians.")
+cos = _smooth("cos", np.cos, lambda g, y, x: -g * x.sin(), "x", "The cosine of an angle in radians.")
+tan = _smooth("tan", np.tan, lambda g, y, x: g * (y * y + 1), "y", "The tangent of an angle in radians.")
+asin = _smooth("asin", np.arcsin, lambda g, y, x: g * (1 - x * x).rsqrt(), "x", "The inverse sine, in radians.")
+acos = _smooth("acos", np.arccos, lambda g, y, x: -g * (1 - x * x).rsqrt(), "x", "The inverse cosine, in radians.")
+atan = _smooth("atan", np.arctan, lambda g, y, x: g / (x * x + 1), "x", "The inverse tangent, in radians.")
+sinh = _smooth("sinh", np.sinh, lambda g, y, x: g * x.cosh(), "x", "The hyperbolic sine.")
+cosh = _smooth("cosh", np.cosh, lambda g, y, x: g * x.sinh(), "x", "The hyperbolic cosine.")
+tanh = _smooth("tanh", np.tanh, lambda g, y, x: g * (1 - y * y), "y", "The hyperbolic tangent.")
+asinh = _smooth("asinh", np.arcsinh, lambda g, y, x: g * (x * x + 1).rsqrt(), "x", "The inverse hyperbolic sine.")
+acosh = _smooth("acosh", np.arccosh, lambda g, y, x: g * (x * x - 1).rsqrt(), "x", "The inverse hyperbolic cosine.")
+atanh = _smooth("atanh", np.arctanh, lambda g, y, x: g / (1 - x * x), "x", "The inverse hyperbolic tangent.")
+
+
+def _sigmoid(x: Any) -> Any:
+    """Never the exponential of a positive number, so nothing overflows and small values keep their precision."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+sigmoid = _smooth("sigmoid", _sigmoid, lambda g, y, x: g * y * (1 - y), "y", "``1 / (1 + e ** -input)``.")
+
+# --- special functions
+
+
+def _special(name: str) -> Any:
+    """The function of that name in SciPy, or in CuPy's copy of it, in the input's precision."""
+
+    def forward(x: Any, *order: int) -> Any:
+        if isinstance(x, np.ndarray):
+            from scipy import special
+        else:
+            from cupyx.scipy import special
+        return getattr(special, name)(*order, x).astype(x.dtype)
+
+    return forward
+
+
+ROOT_PI = math.sqrt(math.pi)
+
+erf = _smooth(
+    "erf", _special("erf"), lambda g, y, x: g * (2 / ROOT_PI) * (-x * x).exp(), "x",
+    "The error function, ``2 / sqrt(pi)`` times the integral of ``e ** -t**2`` from 0 to ``input``.",
+)  # fmt: skip
+erfc = _smooth(
+    "erfc", _special("erfc"), lambda g, y, x: g * (-2 / ROOT_PI) * (-x * x).exp(), "x",
+    "``1 - erf(input)``, accurate where that is small.",
+)  # fmt: skip
+erfinv = _smooth(
+    "erfinv", _special("erfinv"), lambda g, y, x: g * (ROOT_PI / 2) * (y * y).exp(), "y",
+    "The inverse of ``erf``, on (-1, 1).",
+)  # fmt: skip
+lgamma = _smooth(
+    "lgamma", _special("gammaln"), lambda g, y, x: g * x.digamma(), "x",
+    "The logarithm of the absolute value of the gamma function.",
+)  # fmt: skip
+digamma = _smooth(
+    "digamma", _special("digamma"), lambda g, y, x: g * polygamma(1, x), "x",
+    "The derivative of ``lgamma`` for positive ``input``.",
+)  # fmt: skip
+
+_polygamma = primitive(
+    "polygamma",
+    quiet(lambda x, *, n: _special("polygamma")(x, n)),
+    (lambda g, y, x, *, n: g * polygamma(n + 1, x),),
+    save="x",
+)
+
+
+def polygamma(n: int, input: Tensor) -> Tensor:
+    """The derivative of ``digamma`` of order ``n``."""
+    if n < 0:
+        raise ValueError(f"polygamma: the order must not be negative, got {n}")
+    return digamma(input) if n == 0 else _polygamma(floating(input), n=n)
+
+
+# --- steps and corners; integers stay integers
+
+_sign = np.sign
+abs = _stepped("abs", np.abs, "The absolute value; its derivative at 0 is taken as 0.")
+sign = _stepped("sign", np.sign, "-1, 0 or 1.")
+floor = _stepped("floor", np.floor, "Rounded down.")
+ceil = _stepped("ceil", np.ceil, "Rounded up.")
+trunc = _stepped("trunc", np.trunc, "Rounded towards zero.")
+frac = _stepped("frac", lambda x: x - np.trunc(x), "What ``trunc`` leaves.", lambda g, y, x: g)

@@ -11,7 +11,7 @@ from ..tensor import Tensor
 
 __all__ = ["broadcast_to"]
 
-# ------------------------------------------------------------------------- broadcasting and its transpose, closed
+# --- broadcasting and its transpose, closed
 
 
 def _sum_to(x: Any, *, shape: tuple[int, ...]) -> Any:

@@ -1,0 +1,123 @@
+"""Smooth activations in Numba: one pass over memory, a polynomial exponential, no branches.
+
+The formulas are those of ``reference``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..layout import flat
+from ..numba_config import prange, serial_and_parallel
+from ..registry import kernel
+from ..vecmath import ONE, ZERO, exp, log1p, normal_cdf, sigmoid
+from .reference import GELU_CUBIC, GELU_SLOPE, value_cost, vjp_cost
+
+COMPILED_FROM = 1 << 10  # elements; NumPy is as quick below
+PARALLEL_FROM = 1 << 15  # elements; below this a second thread costs more than it saves
+
+_SLOPE, _CUBIC, _THREE_CUBIC = np.float32(GELU_SLOPE), np.float32(GELU_CUBIC), np.float32(3 * GELU_CUBIC)
+
+
+def _silu(x, y):
+    for i in prange(x.size):
+        y[i] = x[i] * sigmoid(x[i])
+
+
+def _silu_vjp(g, x, dx):
+    for i in prange(x.size):
+        dx[i] = g[i] * sigmoid(x[i]) * (ONE + x[i] * sigmoid(-x[i]))
+
+
+def _gelu(x, y):
+    for i in prange(x.size):
+        y[i] = x[i] * normal_cdf(x[i])[0]
+
+
+def _gelu_vjp(g, x, dx):
+    for i in prange(x.size):
+        p, density = normal_cdf(x[i])
+        dx[i] = g[i] * (p + x[i] * density)
+
+
+def _gelu_tanh(x, y):
+    for i in prange(x.size):
+        y[i] = x[i] * sigmoid(_SLOPE * x[i] * (ONE + _CUBIC * x[i] * x[i]))
+
+
+def _gelu_tanh_vjp(g, x, dx):
+    for i in prange(x.size):
+        u = _SLOPE * x[i] * (ONE + _CUBIC * x[i] * x[i])
+        slope = _SLOPE * x[i] * (ONE + _THREE_CUBIC * x[i] * x[i])
+        dx[i] = g[i] * sigmoid(u) * (ONE + slope * sigmoid(-u))
+
+
+def _softplus(x, y, beta, threshold):
+    for i in prange(x.size):
+        z = beta * x[i]
+        smooth = (max(z, ZERO) + log1p(exp(-abs(z)))) / beta
+        y[i] = x[i] if z > threshold else smooth
+
+
+def _softplus_vjp(g, x, dx, beta, threshold):
+    for i in prange(x.size):
+        z = beta * x[i]
+        dx[i] = g[i] if z > threshold else g[i] * sigmoid(z)
+
+
+_bodies = (_silu, _silu_vjp, _gelu, _gelu_vjp, _gelu_tanh, _gelu_tanh_vjp, _softplus, _softplus_vjp)
+_compiled = {body: serial_and_parallel(body, error_model="numpy", fastmath={"contract"}) for body in _bodies}
+
+
+def _is_worth_it(*arrays: Any, **_: Any) -> bool:
+    return arrays[0].size >= COMPILED_FROM
+
+
+_on_cpu: dict[str, Any] = {"impl": "numba", "device": "cpu", "dtypes": "f4", "when": _is_worth_it}
+
+
+def _map(body: Callable, x: np.ndarray, *numbers: np.float32) -> np.ndarray:
+    out = np.empty_like(x)
+    y, x = flat(out, x)
+    _compiled[body][x.size >= PARALLEL_FROM](x, y, *numbers)
+    return out
+
+
+def _map_vjp(body: Callable, g: np.ndarray, x: np.ndarray, *numbers: np.float32) -> np.ndarray:
+    out = np.empty_like(x)
+    dx, g, x = flat(out, g, x)
+    _compiled[body][x.size >= PARALLEL_FROM](g, x, dx, *numbers)
+    return out
+
+
+@kernel("silu", cost=value_cost, **_on_cpu)
+def silu(x: np.ndarray) -> np.ndarray:
+    return _map(_silu, x)
+
+
+@kernel("silu_vjp", cost=vjp_cost, **_on_cpu)
+def silu_vjp(g: np.ndarray, y: None, x: np.ndarray) -> np.ndarray:
+    return _map_vjp(_silu_vjp, g, x)
+
+
+@kernel("gelu", cost=value_cost, **_on_cpu)
+def gelu(x: np.ndarray, *, approximate: str) -> np.ndarray:
+    return _map(_gelu_tanh if approximate == "tanh" else _gelu, x)
+
+
+@kernel("gelu_vjp", cost=vjp_cost, **_on_cpu)
+def gelu_vjp(g: np.ndarray, y: None, x: np.ndarray, *, approximate: str) -> np.ndarray:
+    return _map_vjp(_gelu_tanh_vjp if approximate == "tanh" else _gelu_vjp, g, x)
+
+
+@kernel("softplus", cost=value_cost, **_on_cpu)
+def softplus(x: np.ndarray, *, beta: float, threshold: float) -> np.ndarray:
+    return _map(_softplus, x, np.float32(beta), np.float32(threshold))
+
+
+@kernel("softplus_vjp", cost=vjp_cost, **_on_cpu)
+def softplus_vjp(g: np.ndarray, y: None, x: np.ndarray, *, beta: float, threshold: float) -> np.ndarray:
+    return _map_vjp(_softplus_vjp, g, x, np.float32(beta), np.float32(threshold))

@@ -1,0 +1,8 @@
+"""One step of Adam or AdamW in place: moments and parameter updated in one pass over memory."""
+
+from ..registry import provide
+from . import reference
+
+provide("scratchgen.kernels.adam.cpu", "cpu", "adam")
+
+__all__ = ["reference"]

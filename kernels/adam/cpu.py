@@ -1,0 +1,104 @@
+"""Adam in Numba: one pass, no temporaries. The same operations in the same order as the reference, so the same bits.
+
+The arithmetic is light (a root and two divisions an element) beside 28 bytes of traffic, so what counts is to read
+and write each array once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..numba_config import prange, serial_and_parallel
+from ..registry import kernel
+from .reference import adam_cost
+
+PARALLEL_FROM = 1 << 15  # elements; below this a second thread costs more than it saves
+
+
+def _plain(p, g, m, v, sign, l2, shrink, rate1, beta2, rate2, step_size, correction2, eps):
+    for i in prange(p.size):
+        gi = sign * g[i] + l2 * p[i]
+        mi = m[i] + rate1 * (gi - m[i])
+        vi = v[i] * beta2 + rate2 * (gi * gi)
+        p[i] = p[i] * shrink - step_size * mi / (math.sqrt(vi) / correction2 + eps)
+        m[i] = mi
+        v[i] = vi
+
+
+def _amsgrad(p, g, m, v, top, sign, l2, shrink, rate1, beta2, rate2, step_size, correction2, eps):
+    for i in prange(p.size):
+        gi = sign * g[i] + l2 * p[i]
+        mi = m[i] + rate1 * (gi - m[i])
+        vi = v[i] * beta2 + rate2 * (gi * gi)
+        ti = vi if vi > top[i] or vi != vi else top[i]  # a NaN must show, as in np.maximum
+        p[i] = p[i] * shrink - step_size * mi / (math.sqrt(ti) / correction2 + eps)
+        m[i] = mi
+        v[i] = vi
+        top[i] = ti
+
+
+# error_model="numpy": without it every division is guarded against zero, which keeps the loop from vectorising.
+_compiled = {body: serial_and_parallel(body, error_model="numpy") for body in (_plain, _amsgrad)}
+
+
+def _memory_order(a: np.ndarray) -> tuple[int, ...]:
+    """The order of dimensions, slowest first, in which ``a`` lies in memory."""
+    return tuple(sorted(range(a.ndim), key=lambda i: -a.strides[i]))
+
+
+def _updates_in_one_run(param: Any, grad: Any, *moments: Any, **_: Any) -> bool:
+    """Whether parameter and moments lie in memory in the same order and without gaps."""
+    changed = [param, *(a for a in moments if a is not None)]
+    if any(a.dtype != param.dtype for a in (*changed, grad)):
+        return False
+    if all(a.flags.c_contiguous for a in changed):
+        return True
+    order = _memory_order(param)
+    return all(a.transpose(order).flags.c_contiguous for a in changed)
+
+
+def _flat(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """The arrays as one-dimensional views in the first one's memory order; only the gradient may have to be copied."""
+    if all(a.flags.c_contiguous for a in arrays):
+        return [a.reshape(-1) for a in arrays]
+    order = _memory_order(arrays[0])
+    return [a.transpose(order).reshape(-1) for a in arrays]
+
+
+@kernel("adam", impl="numba", device="cpu", dtypes="f4 f8", when=_updates_in_one_run, cost=adam_cost)
+def adam(
+    param: np.ndarray,
+    grad: np.ndarray,
+    exp_avg: np.ndarray,
+    exp_avg_sq: np.ndarray,
+    max_exp_avg_sq: np.ndarray | None = None,
+    *,
+    step: int,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    maximize: bool = False,
+) -> tuple[np.ndarray, ...]:
+    beta1, beta2 = betas
+    changed = [a for a in (param, exp_avg, exp_avg_sq, max_exp_avg_sq) if a is not None]
+    numbers = (
+        -1.0 if maximize else 1.0,
+        0.0 if decoupled else weight_decay,
+        1.0 - lr * weight_decay if decoupled else 1.0,
+        1 - beta1,
+        beta2,
+        1 - beta2,
+        lr / (1 - beta1**step),
+        (1 - beta2**step) ** 0.5,
+        eps,
+    )
+    number = param.dtype.type  # float64 numbers would make Numba compute float32 arrays in float64
+    body = _plain if max_exp_avg_sq is None else _amsgrad
+    flat = _flat([param, grad, *changed[1:]])
+    _compiled[body][param.size >= PARALLEL_FROM](*flat, *[number(x) for x in numbers])
+    return tuple(changed)

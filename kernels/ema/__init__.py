@@ -1,0 +1,8 @@
+"""One step of an exponential moving average, in place."""
+
+from ..registry import provide
+from . import reference
+
+provide("scratchgen.kernels.ema.cpu", "cpu", "ema")
+
+__all__ = ["reference"]

@@ -1,0 +1,35 @@
+"""The moving average in Numba: one pass, no temporaries, the reference's operations in the reference's order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..numba_config import prange, serial_and_parallel
+from ..registry import kernel
+from .reference import ema_cost
+
+PARALLEL_FROM = 1 << 16  # elements; below this a second thread costs more than it saves
+
+
+def _update(average, value, rate):
+    for i in prange(average.size):
+        average[i] += rate * (value[i] - average[i])
+
+
+_compiled = serial_and_parallel(_update)
+
+
+@kernel(
+    "ema",
+    impl="numba",
+    device="cpu",
+    dtypes="f4 f8",
+    when=lambda average, value, **_: (
+        average.dtype == value.dtype and average.strides == value.strides and average.flags.forc
+    ),
+    cost=ema_cost,
+)
+def ema(average: np.ndarray, value: np.ndarray, *, decay: float) -> np.ndarray:
+    flat = average.ravel(order="K"), value.ravel(order="K")
+    _compiled[average.size >= PARALLEL_FROM](*flat, average.dtype.type(1 - decay))
+    return average

@@ -1,0 +1,46 @@
+"""How a NumPy array lies in memory, for kernels that want one run of numbers or one row at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def memory_order(a: np.ndarray) -> tuple[int, ...]:
+    """The dimensions from the slowest to the fastest as ``a`` lies in memory."""
+    strides = a.strides
+    return tuple(sorted(range(a.ndim), key=lambda i: -abs(strides[i])))
+
+
+def flat(*arrays: np.ndarray) -> list[np.ndarray]:
+    """Arrays of one shape as one-dimensional, in the memory order of the first.
+
+    The first must have no gaps (``np.empty_like`` makes such); it comes back as a view that can be written. Others
+    that lie in another order or have gaps are copied.
+    """
+    if all([a.flags.c_contiguous for a in arrays]):
+        return [a.reshape(-1) for a in arrays]
+    order = memory_order(arrays[0])
+    return [np.ascontiguousarray(a.transpose(order)).reshape(-1) for a in arrays]
+
+
+def is_fastest(a: np.ndarray, dim: int) -> bool:
+    """Whether neighbours along ``dim`` are the nearest in memory."""
+    step = a.strides[dim]
+    return step == a.itemsize and all([n == 1 or abs(s) >= step for n, s in zip(a.shape, a.strides, strict=True)])
+
+
+def row_order(a: np.ndarray, dim: int) -> tuple[int, ...]:
+    """The memory order of ``a`` with ``dim`` moved to the end: rows run along ``dim``."""
+    return (*(i for i in memory_order(a) if i != dim % a.ndim), dim % a.ndim)
+
+
+def to_rows(a: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
+    """``a`` as a matrix whose rows run along the last dimension of ``order``; copied only if it must be."""
+    moved = a.transpose(order)
+    return np.ascontiguousarray(moved).reshape(-1, moved.shape[-1])
+
+
+def from_rows(rows: np.ndarray, shape: tuple[int, ...], order: tuple[int, ...]) -> np.ndarray:
+    """The array of this ``shape`` whose ``to_rows`` is ``rows``; a view."""
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return rows.reshape([shape[i] for i in order]).transpose(back)

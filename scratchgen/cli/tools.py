@@ -1,0 +1,50 @@
+"""``scratchgen kernels``, ``check`` and ``bench``."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+from .. import kernels
+from .errors import UserError, unknown
+from .tables import table
+
+
+def list_kernels(op: str | None) -> int:
+    """Every implementation of every op (or of one): device, dtypes, which one would run."""
+    if op is not None and not kernels.has(op):
+        raise unknown("op", op, kernels.ops())
+    rows = []
+    for name in [op] if op else kernels.ops():
+        for impl, k in sorted(kernels.implementations(name).items(), key=lambda item: -item[1].priority):
+            dtypes = " ".join(sorted(d.name for d in k.dtypes)) if k.dtypes else "all"
+            rows.append([name, impl, k.device, dtypes, "study" if k.study else "", "on condition" if k.when else ""])
+    print(table(["op", "implementation", "device", "dtypes", "", ""], rows))
+    return 0
+
+
+def check(ops: list[str]) -> int:
+    """Compare implementations with the reference; exit status 1 if any is wrong."""
+    for op in ops:
+        if op not in kernels.comparable():
+            raise unknown("op with cases to compare on", op, kernels.comparable())
+    rows, failed = [], 0
+    for op in ops or kernels.comparable():
+        for dtype in ("float32", "float64"):
+            for c in kernels.compare(op, dtype=dtype):
+                failed += not c.passed
+                verdict = "pass" if c.passed else "FAIL"
+                rows.append([c.op, c.impl, c.case, c.dtype, f"{c.error:.1e}", f"{c.tolerance:.0e}", verdict])
+    print(table(["op", "implementation", "case", "dtype", "error", "tolerance", "verdict"], rows))
+    return 1 if failed else 0
+
+
+def bench(arguments: list[str]) -> int:
+    """Run the benchmarks, which lie beside the library in a checkout."""
+    if importlib.util.find_spec("benchmarks") is None:
+        raise UserError("the benchmarks are not part of the installed package: run this in a checkout of scratchgen")
+    import runpy
+
+    sys.argv = ["benchmarks", *arguments]
+    runpy.run_module("benchmarks", run_name="__main__")
+    return 0

@@ -1,0 +1,1 @@
+"""Modules and layers, as torch.nn."""

@@ -1,0 +1,10 @@
+"""Optimizers, learning-rate schedules and weight averages, as torch.optim's."""
+
+from . import lr_scheduler
+from .adagrad import Adagrad
+from .adam import Adam, Adamax, AdamW
+from .optimizer import Optimizer
+from .rmsprop import RMSprop
+from .sgd import SGD
+
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Adamax", "Optimizer", "RMSprop", "lr_scheduler"]

@@ -1,0 +1,22 @@
+"""The recipes by name. A recipe's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+
+from .base import Config, Recipe, Reference
+
+__all__ = ["RECIPES", "Config", "Recipe", "Reference", "find"]
+
+RECIPES: dict[str, tuple[str, str]] = {  # model name -> (module, class)
+    "vae": ("vae", "VAERecipe"),
+}
+
+
+def find(name: str) -> type[Recipe]:
+    """The recipe of a model. Raises KeyError with the list of models."""
+    if name not in RECIPES:
+        raise KeyError(f"no model named {name!r}; models: {', '.join(RECIPES)}")
+    module, kind = RECIPES[name]
+    found: type[Recipe] = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
+    return found

@@ -1,0 +1,108 @@
+"""What a recipe is: everything about training one model that is not the model itself.
+
+A recipe holds the data, the networks and optimizers, one training step, pictures of the present state, and the final
+evaluation. ``scratchgen.training.Trainer`` runs any recipe; the command line finds recipes by name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from .. import data as datasets
+from ..device import Device
+from ..rng import Generator
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings that every recipe has. A recipe's own ``Config`` adds to them; each field is a ``--set`` option."""
+
+    steps: int = field(default=1000, metadata={"help": "training steps"})
+    batch_size: int = field(default=128, metadata={"help": "rows in a mini-batch"})
+    learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate"})
+    evaluate_every: int = field(default=0, metadata={"help": "steps between previews and checkpoints; 0: ten in a run"})
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A figure from elsewhere to stand beside ours, and where it comes from."""
+
+    metric: str
+    value: float
+    source: str
+
+
+class Recipe(ABC):
+    """One model's training. Sub-classes are named in ``recipes/__init__.py`` and documented by their docstring.
+
+    ``presets[preset][data]`` is the Config for a dataset, ``presets[preset]["*"]`` the one for all others.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    default_data: ClassVar[str]
+    data_names: ClassVar[tuple[str, ...]]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+    expected: ClassVar[str]  # one line for `scratchgen models`: what the tiny preset reaches, in how long
+
+    def __init__(self, config: Any, dataset: datasets.Dataset, device: Device, seed: int) -> None:
+        self.config = config
+        self.dataset = dataset
+        self.device = device
+        self.seed = seed
+        self.generator = Generator(seed)  # everything random in training; evaluation has generators of its own
+
+    @classmethod
+    def configure(cls, preset: str, data: str, **changes: Any) -> Any:
+        """The Config of a preset for a dataset, with some fields changed."""
+        if preset not in cls.presets:
+            raise ValueError(f"{cls.name} has no preset {preset!r}; it has: {', '.join(cls.presets)}")
+        if data not in cls.data_names:
+            raise ValueError(f"{cls.name} does not train on {data!r}; it does on: {', '.join(cls.data_names)}")
+        choices = cls.presets[preset]
+        return replace(choices[data] if data in choices else choices["*"], **changes)
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """All objects with ``state_dict``/``load_state_dict`` that training changes, by name: networks, optimizers,
+        schedules, averages, generators, batches. What is not in here is not resumed."""
+
+    @abstractmethod
+    def step(self) -> dict[str, float]:
+        """One training step (it takes its own batch; it may be several optimizer updates); returns its metrics."""
+
+    @abstractmethod
+    def validate(self) -> dict[str, float]:
+        """Quick metrics on the validation rows, for the curve. Must not draw from ``self.generator``."""
+
+    @abstractmethod
+    def preview(self, folder: Path, step: int) -> None:
+        """Write pictures (or text) of the present state, from the same noise each time."""
+
+    @abstractmethod
+    def evaluate(self) -> dict[str, float]:
+        """The final metrics, on the test rows; what is random comes with ``<key>_se``."""
+
+    @abstractmethod
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """The same metrics for trivial methods, by their names."""
+
+    @abstractmethod
+    def references(self) -> list[Reference]:
+        """Figures of others for this data and preset, with sources; empty where there are none."""
+
+    @abstractmethod
+    def sample(self, count: int, generator: Generator, **options: Any) -> dict[str, Any]:
+        """New samples: ``{"samples": (count, C, H, W) float32 in [0, 1], "labels": ...}`` or ``{"text": [...]}``."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Put a state made from ``state()`` back into place."""
+        own = self.state()
+        if missing := own.keys() ^ state.keys():
+            raise ValueError(f"the checkpoint and the recipe {self.name} differ in: {', '.join(sorted(missing))}")
+        for key, part in own.items():
+            part.load_state_dict(state[key])
