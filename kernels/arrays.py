@@ -19,3 +19,8 @@ def array_module(*arrays: Any) -> Any:
 def widen(a: Any) -> Any:
     """float16 as float32, the type to compute and to add up in; other types as they are."""
     return a.astype(np.float32) if a.dtype == np.float16 else a
+
+
+def channels_last(x: Any) -> Any:
+    """An NCHW array in any strides as a contiguous (N, H, W, C) one: a view if it lies so already, else a copy."""
+    return array_module(x).ascontiguousarray(x.transpose(0, 2, 3, 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -14,8 +16,8 @@ def memory_order(a: np.ndarray) -> tuple[int, ...]:
 def flat(*arrays: np.ndarray) -> list[np.ndarray]:
     """Arrays of one shape as one-dimensional, in the memory order of the first.
 
-    The first must have no gaps (``np.empty_like`` makes such); it comes back as a view that can be written. Others
-    that lie in another order or have gaps are copied.
+    An array without gaps comes back as a view if it lies in that order: so the first can be one to write to, made by
+    ``np.empty_like``. The others are copied where they must be.
     """
     if all([a.flags.c_contiguous for a in arrays]):
         return [a.reshape(-1) for a in arrays]
@@ -36,8 +38,8 @@ def row_order(a: np.ndarray, dim: int) -> tuple[int, ...]:
 
 def to_rows(a: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
     """``a`` as a matrix whose rows run along the last dimension of ``order``; copied only if it must be."""
-    moved = a.transpose(order)
-    return np.ascontiguousarray(moved).reshape(-1, moved.shape[-1])
+    moved = np.ascontiguousarray(a.transpose(order))
+    return moved.reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
 
 
 def from_rows(rows: np.ndarray, shape: tuple[int, ...], order: tuple[int, ...]) -> np.ndarray:

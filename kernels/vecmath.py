@@ -110,3 +110,12 @@ def normal_cdf(x):  # type: ignore[no-untyped-def]
     q = ((((q * t + _Q4) * t + _Q3) * t + _Q2) * t + _Q1) * t + _Q0
     q = e * q
     return (ONE - q if x > ZERO else q), _INV_SQRT_2PI * e
+
+
+@njit(fastmath={"nnan", "nsz", "reassoc"}, error_model="numpy", nogil=True)
+def largest(row):  # type: ignore[no-untyped-def]
+    """The largest number of ``row``; not defined if one is NaN, which every use of it then meets by itself."""
+    top = row[0]
+    for j in range(1, row.size):
+        top = max(top, row[j])
+    return top

@@ -33,7 +33,7 @@ keep_stacks = False  # set by debug mode: nodes remember where they were made
 class Node:
     """One recorded op: where gradients go on from here, and what its derivative needs."""
 
-    __slots__ = ("attrs", "extra", "hooks", "inputs", "op", "outputs", "parents", "rank", "stack")
+    __slots__ = ("__weakref__", "attrs", "extra", "hooks", "inputs", "op", "outputs", "parents", "rank", "stack")
 
     def __init__(self, op: Any, parents: tuple, inputs: tuple, outputs: Any, attrs: dict, extra: Any = None) -> None:
         self.op = op

@@ -125,12 +125,14 @@ class Primitive:
 
 
 class _Every:
-    """An endless row of one value: the ``keep`` of an op with any number of inputs."""
+    """``head``, then an endless row of one value: the ``keep`` of an op with any number of inputs."""
 
-    def __init__(self, value: bool) -> None:
+    def __init__(self, value: bool, head: tuple[bool, ...] = ()) -> None:
         self.value = value
+        self.head = head
 
     def __iter__(self) -> Any:
+        yield from self.head
         while True:
             yield self.value
 
@@ -141,13 +143,13 @@ def _parse_save(name: str, rule: Callable | None, save: str) -> tuple[Any, bool]
     if rule is None:
         return _Every(False), False
     parameters = list(inspect.signature(rule).parameters.values())
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return _Every("inputs" in names), "y" in names
     positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    unknown = set(names) - set(positional[1:])
+    rest = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
+    unknown = set(names) - set(positional[1:] + rest)
     if unknown:
-        raise TypeError(f"{name}: save names {sorted(unknown)}, its vjp has {positional[1:]}")
-    return tuple(p in names for p in positional[2:]), "y" in names
+        raise TypeError(f"{name}: save names {sorted(unknown)}, its vjp has {positional[1:] + rest}")
+    keep = tuple(p in names for p in positional[2:])
+    return (_Every(rest[0] in names, keep) if rest else keep), "y" in names
 
 
 def primitive(
@@ -164,8 +166,8 @@ def primitive(
     ``forward(*arrays, **attrs)`` returns an array (a tuple if ``several``); None: the op dispatches to the kernels
     of its name. ``vjp`` is a tuple with one rule for each input, ``rule(g, y, *inputs, **attrs) -> gradient``, or one
     function that returns all gradients, or None for an op without derivative. ``save`` names the rules' parameters
-    that must be kept (``y`` is the output; for a rule with ``*inputs``, the word ``inputs``); the others arrive
-    without values, with shape, dtype and device only.
+    that must be kept (``y`` is the output; ``*inputs`` are kept all or none); the others arrive without values, with
+    shape, dtype and device only.
     ``broadcasts``: gradients are summed to the inputs' shapes by the engine.
     """
     op = OPS[name] = Primitive(name, forward, vjp, save, broadcasts, several)
@@ -183,7 +185,7 @@ class Fused:
     broadcasts = False
 
     def __init__(self, composite: Callable, save: str, auxiliary: int, several: int) -> None:
-        self.name = composite.__name__
+        self.name = composite.__name__.removeprefix("_")
         self.composite = composite
         self.closed_form: Callable | None = None
         self.auxiliary = auxiliary
@@ -246,7 +248,10 @@ class Fused:
 
 
 def fused(save: str = "", *, auxiliary: int = 0, several: int = 0) -> Callable[[Callable], Fused]:
-    """Declare a fused op from its composite ``f(*inputs, **attrs)`` in Tensor ops; the function's name is the op's.
+    """Declare a fused op from its composite ``f(*inputs, **attrs)`` in Tensor ops.
+
+    The function's name is the op's; a leading underscore, which leaves the name to the public function, is not part
+    of it.
 
     ``save`` names the inputs, and ``y`` for the output, that the backward pass keeps; by default all inputs. Without
     a closed form every input must be kept. ``auxiliary``: how many further arrays the kernels return for the vjp
@@ -254,7 +259,8 @@ def fused(save: str = "", *, auxiliary: int = 0, several: int = 0) -> Callable[[
     """
 
     def declare(composite: Callable) -> Fused:
-        op = OPS[composite.__name__] = Fused(composite, save, auxiliary, several)
+        op = Fused(composite, save, auxiliary, several)
+        OPS[op.name] = op
         return op
 
     return declare

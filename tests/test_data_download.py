@@ -115,7 +115,7 @@ def test_a_server_that_is_not_there(address: str, tmp_path: Path) -> None:
 def test_an_interrupted_download_leaves_nothing_behind(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupt: type[BaseException]
 ) -> None:
-    class Bar(fetch.tqdm):  # type: ignore[misc]
+    class Bar(fetch.tqdm):
         def update(self, n: float = 1) -> None:
             assert everything_below(tmp_path) == [f"cache/scratchgen/pretend/{part.name}" for part in parts()]
             raise interrupt

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -36,7 +38,7 @@ def test_the_density_integrates_to_one(dataset: PointDataset) -> None:
 
 def test_the_samples_follow_the_density(dataset: PointDataset) -> None:
     points, mass = grid(dataset.density)
-    x = dataset.density.sample(200_000, np.random.default_rng(1))
+    x = dataset.density.sample(20_000, np.random.default_rng(1))
     assert x.dtype == np.float32
     log_p = dataset.density.log_density(points)
     functions = {
@@ -46,7 +48,7 @@ def test_the_samples_follow_the_density(dataset: PointDataset) -> None:
         "wave": (lambda p: np.cos(3 * p[:, 0] - 2 * p[:, 1]), np.cos(3 * points[:, 0] - 2 * points[:, 1])),
     }
     for name, (function, on_grid) in functions.items():
-        values = function(x[:50_000].astype(np.float64))
+        values = function(x.astype(np.float64))
         expected = (mass * on_grid).sum()
         assert abs(values.mean() - expected) < 4 * values.std() / np.sqrt(len(values)), name
 
@@ -81,29 +83,30 @@ def test_gaussian_mixtures_are_what_their_papers_say(name: str, modes: int, sigm
     assert density.log_density(points) == pytest.approx(np.log(np.mean(normals, axis=0)), abs=1e-10)
 
 
-def arc_density(x: np.ndarray, curve: object, end: float, sigma: float) -> float:
+def arc_density(x: np.ndarray, curve: Callable[[float], np.ndarray], end: float, sigma: float) -> float:
     """log of the mean over [0, end] of the Gaussian around a curve, scaled by its largest value."""
-    nearest = min(((x - curve(t)) ** 2).sum() for t in np.linspace(0, end, 2001))  # type: ignore[operator]
+    nearest = min(((x - curve(t)) ** 2).sum() for t in np.linspace(0, end, 2001))
 
     def scaled(t: float) -> float:
-        return float(np.exp((nearest - ((x - curve(t)) ** 2).sum()) / (2 * sigma**2)))  # type: ignore[operator]
+        return float(np.exp((nearest - ((x - curve(t)) ** 2).sum()) / (2 * sigma**2)))
 
     integral, _ = quad(scaled, 0, end, epsabs=0, epsrel=1e-11, limit=500, points=np.linspace(0, end, 41)[1:-1])
     return float(np.log(integral / end) - nearest / (2 * sigma**2) - np.log(2 * np.pi * sigma**2))
 
 
-def test_moons_against_adaptive_quadrature() -> None:
-    density = data.load("moons").density
+@pytest.mark.parametrize("sigma", [0.03, 0.1, 2.0])
+def test_moons_against_adaptive_quadrature(sigma: float) -> None:
+    density = Moons(sigma)
     rng = np.random.default_rng(0)
     low, high = density.bounds
-    points = np.concatenate([density.draw(8, rng)[0], rng.uniform(low, high, (8, 2)), [low, high]])
+    points = np.concatenate([density.draw(4, rng)[0], rng.uniform(low, high, (3, 2)), [low, high]])
     moons = [
         lambda t: np.array([np.cos(t), np.sin(t)]),
         lambda t: np.array([1 - np.cos(t), 0.5 - np.sin(t)]),
     ]
     for x, log_p in zip(points, density.log_density(points)):
-        parts = [arc_density(x, moon, np.pi, 0.1) for moon in moons]
-        assert log_p == pytest.approx(np.logaddexp(*parts) - np.log(2), abs=1e-8)
+        parts = [arc_density(x, moon, np.pi, sigma) for moon in moons]
+        assert log_p == pytest.approx(np.logaddexp(*parts) - np.log(2), abs=1e-9, rel=1e-12)
 
 
 def test_rings_against_adaptive_quadrature() -> None:
@@ -119,18 +122,13 @@ def test_rings_against_adaptive_quadrature() -> None:
 
 def test_moons_are_those_of_scikit_learn() -> None:
     density = data.load("moons").density
-    ours, component = density.draw(50_000, np.random.default_rng(0))
-    theirs, label = make_moons(50_000, noise=0.1, random_state=0)
+    ours, component = density.draw(20_000, np.random.default_rng(0))
+    theirs, label = make_moons(20_000, noise=0.1, random_state=0)
     for moon in range(2):
         a, b = ours[component == moon], theirs[label == moon]
         for f in (density.log_density, lambda x: x[:, 0], lambda x: x[:, 1], lambda x: np.cos(4 * x).prod(1)):
             error = np.hypot(f(a).std() / np.sqrt(len(a)), f(b).std() / np.sqrt(len(b)))
             assert abs(f(a).mean() - f(b).mean()) < 4 * error
-
-
-def test_quadrature_is_fine_enough_for_thin_moons() -> None:
-    for sigma in (0.3, 0.02):
-        assert grid(Moons(sigma))[1].sum() == pytest.approx(1, abs=1e-7)
 
 
 def test_log_density_stays_finite_far_away(dataset: PointDataset) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +20,17 @@ NAMES = {
 BUILT_IN = sorted(NAMES - {"mnist-5k", "mnist", "fashion-mnist", "tinyshakespeare", "multi30k"})
 
 
-def rows_of(split: object) -> list[bytes]:
-    """Each row of a split as bytes, to compare and to count."""
-    fields = [getattr(split, field.name) for field in dataclasses.fields(split)]  # type: ignore[arg-type]
-    columns = [field for field in fields if isinstance(field, (list, np.ndarray)) and len(field) == len(split)]  # type: ignore[arg-type]
-    return [b"|".join(np.asarray(value).tobytes() for value in row) for row in zip(*columns, strict=True)]
+def rows_of(split: Any) -> list[bytes]:
+    """Each row of a split, all its columns together, as bytes to compare and to count."""
+    columns = []
+    for field in dataclasses.fields(split):
+        value = getattr(split, field.name)
+        if isinstance(value, list):  # of texts
+            value = np.array([hash(text) for text in value])
+        if isinstance(value, np.ndarray):
+            columns.append(np.ascontiguousarray(value).reshape(len(split), -1).view(np.uint8))
+    table = np.concatenate(columns, axis=1)
+    return table.view(f"V{table.shape[1]}").ravel().tolist()
 
 
 def test_every_name_is_described() -> None:
@@ -38,16 +46,16 @@ def test_every_name_is_described() -> None:
         assert d.available or "download=True" in d.where or "pip install" in d.where
 
 
-def test_describe_says_where_files_are_or_how_to_get_them(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_describe_says_where_files_are_or_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SCRATCHGEN_DATA", "XDG_DATA_DIRS", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, f"{tmp_path}/none")
-    by_name = {d.name: d for d in data.describe(f"{tmp_path}")}
+    by_name = {d.name: d for d in data.describe(tmp_path)}
     assert not by_name["mnist"].available
     assert by_name["mnist"].where == "scratchgen.data.load('mnist', download=True)"
     assert "apt install dataset-fashion-mnist" in by_name["fashion-mnist"].where
-    (tmp_path / "tinyshakespeare").mkdir()  # type: ignore[operator]
-    (tmp_path / "tinyshakespeare" / "input.txt").write_text("only looked for, not read")  # type: ignore[operator]
-    found = next(d for d in data.describe(f"{tmp_path}") if d.name == "tinyshakespeare")
+    (tmp_path / "tinyshakespeare").mkdir()
+    (tmp_path / "tinyshakespeare" / "input.txt").write_text("only looked for, not read")
+    found = next(d for d in data.describe(tmp_path) if d.name == "tinyshakespeare")
     assert (found.available, found.where) == (True, f"{tmp_path}/tinyshakespeare")
 
 
@@ -71,7 +79,7 @@ def test_the_splits_of_what_is_built_in(name: str) -> None:
         assert not set(train + validation) & set(test)
 
 
-@pytest.mark.parametrize("name", ["stacked-digits", "shapes", "ring8", "rings", "dates", "copy", "addition"])
+@pytest.mark.parametrize("name", ["stacked-digits", "shapes", "ring8", "rings", "dates", "addition"])
 def test_the_seed_decides_what_is_generated(name: str) -> None:
     first, again, other = data.load(name), data.load(name, seed=0), data.load(name, seed=1)
     for split in ("validation", "test"):

@@ -15,7 +15,7 @@ class Extreme(np.random.Generator):
         super().__init__(np.random.Philox(0))
         self.greatest = greatest
 
-    def integers(self, low, high, size, dtype):  # type: ignore[no-untyped-def]
+    def integers(self, low, high, size, dtype):
         return np.full(size, high - 1 if self.greatest else low, dtype)
 
 

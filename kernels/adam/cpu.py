@@ -44,31 +44,13 @@ def _amsgrad(p, g, m, v, top, sign, l2, shrink, rate1, beta2, rate2, step_size, 
 _compiled = {body: serial_and_parallel(body, error_model="numpy") for body in (_plain, _amsgrad)}
 
 
-def _memory_order(a: np.ndarray) -> tuple[int, ...]:
-    """The order of dimensions, slowest first, in which ``a`` lies in memory."""
-    return tuple(sorted(range(a.ndim), key=lambda i: -a.strides[i]))
-
-
-def _updates_in_one_run(param: Any, grad: Any, *moments: Any, **_: Any) -> bool:
-    """Whether parameter and moments lie in memory in the same order and without gaps."""
+def _in_one_run(param: Any, grad: Any, *moments: Any, **_: Any) -> bool:
+    """Whether what changes lies in memory without gaps, in one order; a gradient that does not is copied."""
     changed = [param, *(a for a in moments if a is not None)]
-    if any(a.dtype != param.dtype for a in (*changed, grad)):
-        return False
-    if all(a.flags.c_contiguous for a in changed):
-        return True
-    order = _memory_order(param)
-    return all(a.transpose(order).flags.c_contiguous for a in changed)
+    return grad.dtype == param.dtype and all(a.dtype == param.dtype and a.flags.c_contiguous for a in changed)
 
 
-def _flat(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """The arrays as one-dimensional views in the first one's memory order; only the gradient may have to be copied."""
-    if all(a.flags.c_contiguous for a in arrays):
-        return [a.reshape(-1) for a in arrays]
-    order = _memory_order(arrays[0])
-    return [a.transpose(order).reshape(-1) for a in arrays]
-
-
-@kernel("adam", impl="numba", device="cpu", dtypes="f4 f8", when=_updates_in_one_run, cost=adam_cost)
+@kernel("adam", impl="numba", device="cpu", dtypes="f4 f8", when=_in_one_run, cost=adam_cost)
 def adam(
     param: np.ndarray,
     grad: np.ndarray,
@@ -99,6 +81,6 @@ def adam(
     )
     number = param.dtype.type  # float64 numbers would make Numba compute float32 arrays in float64
     body = _plain if max_exp_avg_sq is None else _amsgrad
-    flat = _flat([param, grad, *changed[1:]])
+    flat = [a.reshape(-1) for a in (param, grad, *changed[1:])]
     _compiled[body][param.size >= PARALLEL_FROM](*flat, *[number(x) for x in numbers])
     return tuple(changed)

@@ -1,3 +1,5 @@
-"""2-D convolution, its gradient in the input and its gradient in the weight. One-dimensional ones have height 1."""
+"""Convolution of images, its gradient in the input and its gradient in the weight; signals are images of height 1."""
 
-from . import reference as reference
+from . import cases, depthwise, reference
+
+__all__ = ["cases", "depthwise", "reference"]

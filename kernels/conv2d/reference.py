@@ -1,188 +1,216 @@
 """Convolution as products of matrices: the specification of three ops that are each other's derivatives.
 
-All three share one relation, in which x reads as zero outside its bounds and group g joins C/G channels to K/G:
+One relation joins an input x (N, C, H, W), a weight w (K, C/G, R, S) and an output y (N, K, P, Q). x reads as zero
+beyond its edges, and each of G groups joins C/G channels of x to K/G of y:
 
-    y[n, k, p, q] = b[k] + sum over c, r, s of w[k, c, r, s] * x[n, g C/G + c, h, v],    g = k // (K/G),
-    h = p stride - padding + r dilation    (v likewise from q and s)
+    y[n, k, p, q] = sum over c, r, s of w[k, c, r, s] x[n, k // (K/G) * C/G + c, h, v]
+    h = p * stride - padding + r * dilation        (v likewise, of q and s)
 
-``conv2d`` computes y. ``conv2d_input`` (a transposed convolution) and ``conv2d_weight`` are its adjoints in x and in
-w. Geometry is a pair of integers for each direction, and ``size`` is height and width of what is computed, so padding
-need not be the same on both sides: what the windows read beyond an edge is zero.
+``conv2d`` computes y from x and w. ``conv2d_input``, a transposed convolution, and ``conv2d_weight`` are its adjoints:
+x from y and w, w from x and y. Strides and the like are pairs, for rows and columns; ``size`` is the height and width
+of what is computed, so nothing has to be padded by the same amount on both sides.
 
-Arrays are NCHW in any strides. Inside, and in the strides of what is returned, channels come last: then the columns
-of the product ("im2col") are gathered in runs, and gathering makes the numbers independent of the strides given.
+Arrays are NCHW in any strides; inside, and in the memory of what is returned, channels come last. Windows then are
+copied in runs to the rows of a matrix ("im2col"), after which the strides of the input no longer matter to the digit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from ..arrays import array_module
-from ..registry import kernel
-
-BLOCK_BYTES = 4 << 20  # columns made at a time; 1 to 16 MB measure the same, beyond that they leave the cache
+from ..arrays import array_module, channels_last, widen
+from ..registry import Cost, kernel
 
 Pair = tuple[int, int]
+Block = tuple[slice, slice]  # of images and of their output rows
+
+BLOCK_BYTES = 4 << 20  # of the matrix of windows, made a block at a time; times are the same from 1 to 16 MB
 
 
-@kernel("conv2d")
+def _cost(x_size: int, w_size: int, y_size: int, taps: int, itemsize: int) -> Cost:
+    return Cost(bytes=(x_size + w_size + y_size) * itemsize, flops=2 * y_size * taps)
+
+
+def conv2d_cost(x: Any, w: Any, b: Any, *, size: Pair, **_: Any) -> Cost:
+    """Reads x and w and writes y once; a multiplication and an addition for each tap of each output."""
+    return _cost(x.size, w.size, len(x) * len(w) * math.prod(size), math.prod(w.shape[1:]), x.itemsize)
+
+
+def conv2d_input_cost(y: Any, w: Any, b: Any, *, size: Pair, groups: int, **_: Any) -> Cost:
+    """As ``conv2d_cost``, with x written and y read."""
+    x_size = len(y) * w.shape[1] * groups * math.prod(size)
+    return _cost(x_size, w.size, y.size, math.prod(w.shape[1:]), y.itemsize)
+
+
+def conv2d_weight_cost(x: Any, y: Any, *, size: Pair, groups: int, **_: Any) -> Cost:
+    """As ``conv2d_cost``, with w written and y read."""
+    taps = x.shape[1] // groups * math.prod(size)
+    return _cost(x.size, y.shape[1] * taps, y.size, taps, x.itemsize)
+
+
+@kernel("conv2d", cost=conv2d_cost)
 def conv2d(
     x: Any, w: Any, b: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Any:
-    """y of shape (N, K, *size) from x (N, C, H, W), w (K, C/groups, R, S) and b (K,) or None."""
+    """y of shape (N, K, *size), plus b (K,) unless that is None."""
     xp = array_module(x)
-    dtype = accumulator(x.dtype)
-    windows = gather_windows(x, w.shape[2:], size, stride, padding, dilation, groups)
+    n, k = len(x), len(w)
+    windows = window_view(x, w.shape[2:], size, stride, padding, dilation, groups)
     matrix = weight_matrix(w, groups)
-    y = xp.empty((x.shape[0], *size, w.shape[0]), dtype)
-    for part, columns in column_blocks(windows, dtype):
-        xp.matmul(by_group(columns), matrix, out=by_group(y[part].reshape(len(columns), groups, -1)))
+    y = xp.empty((n, *size, k), matrix.dtype)
+    for block, columns in column_blocks(windows):
+        xp.matmul(by_group(columns), matrix, out=by_group(y[block].reshape(-1, groups, k // groups)))
     return finish(y, b, x.dtype)
 
 
-@kernel("conv2d_input")
+@kernel("conv2d_input", cost=conv2d_input_cost)
 def conv2d_input(
     y: Any, w: Any, b: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Any:
-    """x of shape (N, C, *size) from y (N, K, P, Q), w (K, C/groups, R, S) and b (C,) or None."""
-    xp = array_module(y)
-    (n, k, p, q), (_, c, r, s) = y.shape, w.shape
-    if stride == (1, 1) and k <= c * groups:
-        # The columns of y are fewer than those of x, and gathering them is cheaper than adding those up.
-        flipped = w.reshape(groups, k // groups, c, r, s)[..., ::-1, ::-1].swapaxes(1, 2)
-        around = (dilation[0] * (r - 1) - padding[0], dilation[1] * (s - 1) - padding[1])
+    """x of shape (N, C, *size), plus b (C,) unless that is None."""
+    k, c = len(w), w.shape[1] * groups
+    if stride == (1, 1) and k <= 3 * c:
+        # A plain convolution of y: copying its windows costs about a third of adding up as many of x.
+        around = tuple([reach(d, t) - 1 - p for d, t, p in zip(dilation, w.shape[2:], padding)])
+        turned = turn(w, groups)
         return conv2d(
-            y,
-            flipped.reshape(c * groups, k // groups, r, s),
-            b,
-            size=size,
-            stride=stride,
-            padding=around,
-            dilation=dilation,
-            groups=groups,
+            y, turned, b, size=size, stride=stride, padding=around, dilation=dilation, groups=groups
         )
-    dtype = accumulator(y.dtype)
-    y_last = xp.ascontiguousarray(y.transpose(0, 2, 3, 1), dtype=dtype)
-    matrix = weight_matrix(w, groups).swapaxes(1, 2)
-    spans = [reach(d, t) + (m - 1) * step for d, t, m, step in zip(dilation, (r, s), (p, q), stride)]
-    x = xp.zeros((n, max(spans[0], padding[0] + size[0]), max(spans[1], padding[1] + size[1]), groups, c), dtype)
-    for images, rows in blocks(n, p, q * groups * r * s * c * dtype.itemsize):
-        here = y_last[images, rows]
-        columns = xp.matmul(by_group(here.reshape(-1, groups, k // groups)), matrix)
-        columns = columns.reshape(groups, *here.shape[:3], r, s, c)
-        for i in range(r):
-            for j in range(s):
-                above = slice_of(rows.start * stride[0] + i * dilation[0], here.shape[1], stride[0])
-                x[images, above, slice_of(j * dilation[1], q, stride[1])] += columns[..., i, j, :].transpose(1, 2, 3, 0, 4)
+    x = add_windows(y, w, size, stride, padding, dilation, groups)
     x = x[:, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
-    return finish(x.reshape(n, *size, groups * c), b, y.dtype)
+    return finish(array_module(y).ascontiguousarray(x), b, y.dtype)
 
 
-@kernel("conv2d_weight")
+@kernel("conv2d_weight", cost=conv2d_weight_cost)
 def conv2d_weight(
     x: Any, y: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Any:
-    """w of shape (K, C/groups, *size) from x (N, C, H, W) and y (N, K, P, Q)."""
+    """w of shape (K, C/groups, *size), contiguous."""
     xp = array_module(x)
-    k, c = y.shape[1], x.shape[1]
-    dtype = accumulator(x.dtype)
-    windows = gather_windows(x, size, y.shape[2:], stride, padding, dilation, groups)
-    y_last = xp.ascontiguousarray(y.transpose(0, 2, 3, 1), dtype=dtype)
-    total = xp.zeros((groups, size[0] * size[1] * c // groups, k // groups), dtype)
-    for part, columns in column_blocks(windows, dtype):
-        total += xp.matmul(by_group(columns).swapaxes(1, 2), by_group(y_last[part].reshape(len(columns), groups, -1)))
-    w = total.reshape(groups, *size, c // groups, k // groups).transpose(0, 4, 3, 1, 2)
-    return xp.ascontiguousarray(w, dtype=x.dtype).reshape(k, c // groups, *size)
+    c, k = x.shape[1] // groups, y.shape[1] // groups
+    windows = window_view(x, size, y.shape[2:], stride, padding, dilation, groups)
+    y_last = widen(channels_last(y))
+    w = xp.zeros((groups, math.prod(size) * c, k), y_last.dtype)
+    for block, columns in column_blocks(windows):
+        w += xp.matmul(by_group(columns).swapaxes(1, 2), by_group(y_last[block].reshape(-1, groups, k)))
+    w = w.reshape(groups, *size, c, k).transpose(0, 4, 3, 1, 2).reshape(groups * k, c, *size)
+    return w.astype(x.dtype, order="C", copy=False)
 
 
-# ------------------------------------------------------------------------------------------------- columns and blocks
+# --------------------------------------------------------------------------------------------- windows as matrices
 
 
-def gather_windows(
+def window_view(
     x: Any, taps: Pair, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Any:
-    """What each output position reads: a view of shape (N, P, Q, G, R, S, C/G) of the padded channels-last input."""
-    xp = array_module(x)
-    extent = tuple(reach(d, t) for d, t in zip(dilation, taps))
-    padded = pad(x.transpose(0, 2, 3, 1), padding, [e + (m - 1) * s for e, m, s in zip(extent, size, stride)])
-    windows = xp.lib.stride_tricks.sliding_window_view(padded, extent, axis=(1, 2))
-    windows = windows[:, :: stride[0], :: stride[1], :, :: dilation[0], :: dilation[1]]
-    return windows.reshape(len(x), *size, groups, -1, *taps).transpose(0, 1, 2, 3, 5, 6, 4)
+    """What each output position reads, (N, P, Q, G, R, S, C/G): a view of the padded channels-last input."""
+    n, c = x.shape[:2]
+    padded = pad(x, span(size, taps, stride, dilation), padding)
+    image, row, pixel, channel = padded.strides
+    strides = (image, row * stride[0], pixel * stride[1], channel * (c // groups))
+    strides += (row * dilation[0], pixel * dilation[1], channel)
+    as_strided = array_module(x).lib.stride_tricks.as_strided
+    return as_strided(padded, (n, *size, groups, *taps, c // groups), strides)
 
 
-def pad(x: Any, padding: Pair, span: list[int]) -> Any:
-    """Rows and columns ``[-padding, span - padding)`` of a channels-last x, contiguous, zero beyond its edges."""
-    inner = [slice(max(-p, 0), min(m - p, length)) for p, m, length in zip(padding, span, x.shape[1:3])]
-    inside = x[:, inner[0], inner[1]]
-    if inside.flags.c_contiguous and inside.shape[1:3] == tuple(span):
+def column_blocks(windows: Any) -> Iterator[tuple[Block, Any]]:
+    """The windows of a block of output positions as the rows of matrices, (M, G, R*S*C/G); reuses its memory."""
+    n, p, q, groups = windows.shape[:4]
+    depth = math.prod(windows.shape[4:])
+    buffer = None
+    for block in blocks(n, p, q * groups * depth * windows.itemsize):
+        part = windows[block]
+        count = part.shape[0] * part.shape[1] * q
+        if part.flags.c_contiguous:  # a kernel of 1x1: the input is the matrix
+            yield block, part.reshape(count, groups, depth)
+            continue
+        if buffer is None:  # no later block is larger than the first
+            buffer = array_module(windows).empty((count, groups, depth), windows.dtype)
+        columns = buffer[:count]
+        columns.reshape(part.shape)[...] = part
+        yield block, columns
+
+
+def add_windows(y: Any, w: Any, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Any:
+    """The transpose of window_view, times w: what all windows hold, added up to a padded channels-last x ("col2im")."""
+    xp = array_module(y)
+    (n, k, p, q), (_, c, r, s) = y.shape, w.shape
+    y_last = widen(channels_last(y))
+    matrix = weight_matrix(w, groups).swapaxes(1, 2)
+    height, width = map(max, span((p, q), (r, s), stride, dilation), [a + b for a, b in zip(padding, size)])
+    x = xp.zeros((n, height, width, groups, c), y_last.dtype)
+    for images, rows in blocks(n, p, q * groups * r * s * c * y_last.itemsize):
+        part = y_last[images, rows]
+        columns = xp.matmul(by_group(part.reshape(-1, groups, k // groups)), matrix)
+        columns = columns.reshape(groups, *part.shape[:3], r, s, c).transpose(4, 5, 1, 2, 3, 0, 6)
+        for i in range(r):
+            for j in range(s):
+                lines = every(stride[0], rows.start * stride[0] + i * dilation[0], part.shape[1])
+                x[images, lines, every(stride[1], j * dilation[1], q)] += columns[i, j]
+    return x.reshape(n, height, width, groups * c)
+
+
+def weight_matrix(w: Any, groups: int) -> Any:
+    """(K, C/G, R, S) as one matrix for each group, (G, R*S*C/G, K/G), in the order of the windows."""
+    k, c, r, s = w.shape
+    by_tap = widen(w).reshape(groups, k // groups, c, r, s).transpose(0, 3, 4, 2, 1)
+    return array_module(w).ascontiguousarray(by_tap).reshape(groups, r * s * c, k // groups)
+
+
+def turn(w: Any, groups: int) -> Any:
+    """The weight of the transposed convolution, (C, K/G, R, S): input and output swapped, taps in reverse."""
+    k, c, r, s = w.shape
+    swapped = w.reshape(groups, k // groups, c, r, s).swapaxes(1, 2)[..., ::-1, ::-1]
+    return swapped.reshape(groups * c, k // groups, r, s)
+
+
+def by_group(matrix: Any) -> Any:
+    """(M, G, depth) as a stack of matrices, one for each group, as ``matmul`` takes them."""
+    return matrix.transpose(1, 0, 2)
+
+
+# ------------------------------------------------------------------------------------------- geometry, all kernels'
+
+
+def reach(dilation: int, taps: int) -> int:
+    """How far a window extends."""
+    return dilation * (taps - 1) + 1
+
+
+def span(size: Pair, taps: Pair, stride: Pair, dilation: Pair) -> list[int]:
+    """How many rows and columns all windows together extend over."""
+    return [step * (m - 1) + reach(d, t) for m, t, step, d in zip(size, taps, stride, dilation)]
+
+
+def every(step: int, start: int, count: int) -> slice:
+    return slice(start, start + step * (count - 1) + 1, step)
+
+
+def pad(x: Any, spans: list[int], padding: Pair) -> Any:
+    """Rows and columns from ``-padding`` to ``spans - padding`` of x as a contiguous (N, height, width, C)."""
+    inner = [slice(max(-p, 0), max(min(m - p, length), 0)) for p, m, length in zip(padding, spans, x.shape[2:])]
+    inside = widen(x)[:, :, inner[0], inner[1]].transpose(0, 2, 3, 1)
+    if inside.flags.c_contiguous and list(inside.shape[1:3]) == spans:
         return inside
-    padded = array_module(x).zeros((len(x), *span, x.shape[3]), x.dtype)
+    padded = array_module(x).zeros((len(x), *spans, x.shape[1]), inside.dtype)
     top, left = max(padding[0], 0), max(padding[1], 0)
     padded[:, top : top + inside.shape[1], left : left + inside.shape[2]] = inside
     return padded
 
 
-def column_blocks(windows: Any, dtype: Any) -> Iterator[tuple[Any, Any]]:
-    """The windows as the rows of matrices (M, G, R*S*C/G), some images or some rows of one image at a time."""
-    n, p, q, groups = windows.shape[:4]
-    depth = windows[0, 0, 0, 0].size if windows.size else 0
-    buffer = None
-    for part in blocks(n, p, q * groups * depth * dtype.itemsize):
-        block = windows[part]
-        count = block.shape[0] * block.shape[1] * q
-        if block.flags.c_contiguous and block.dtype == dtype:  # 1x1, for one
-            yield part, block.reshape(count, groups, depth)
-            continue
-        if buffer is None:  # the first block is the largest
-            buffer = array_module(windows).empty((count, groups, depth), dtype)
-        columns = buffer[:count]
-        columns.reshape(block.shape)[...] = block
-        yield part, columns
-
-
-def blocks(n: int, p: int, row_bytes: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of ``n`` images and their ``p`` rows, such that a block's columns stay below ``BLOCK_BYTES``.
-
-    Several whole images, or rows of one image: contiguous in the output either way.
-    """
-    rows = max(1, BLOCK_BYTES // max(row_bytes, 1))
-    images, rows = (rows // p, p) if rows >= p else (1, rows)
-    for i in range(0, n, images):
-        for j in range(0, p, rows):
-            yield slice(i, i + images), slice(j, j + rows)
-
-
-def weight_matrix(w: Any, groups: int) -> Any:
-    """(K, C/G, R, S) as one matrix for each group, (G, R*S*C/G, K/G), in the order of the columns."""
-    k, c, r, s = w.shape
-    by_tap = w.reshape(groups, k // groups, c, r, s).transpose(0, 3, 4, 2, 1)
-    return array_module(w).ascontiguousarray(by_tap, dtype=accumulator(w.dtype)).reshape(groups, r * s * c, k // groups)
-
-
-def by_group(matrix: Any) -> Any:
-    """(M, G, ...) as a stack of matrices, one for each group, for ``matmul``."""
-    return matrix.transpose(1, 0, 2)
-
-
-def reach(dilation: int, taps: int) -> int:
-    """How far a dilated window extends."""
-    return dilation * (taps - 1) + 1
-
-
-def slice_of(start: int, count: int, step: int) -> slice:
-    return slice(start, start + (count - 1) * step + 1, step)
-
-
-def accumulator(dtype: Any) -> Any:
-    """The type to add up in: float16 in float32."""
-    return np.dtype(np.float32) if dtype == np.float16 else dtype
+def blocks(images: int, rows: int, row_bytes: int, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+    """Blocks of several whole images, or of rows of one: contiguous in channels-last order, below ``block_bytes``."""
+    fitting = max(1, block_bytes // max(row_bytes, 1))
+    some_images, some_rows = (fitting // rows, rows) if fitting >= rows else (1, fitting)
+    for image in range(0, images, some_images):
+        for row in range(0, rows, some_rows):
+            yield slice(image, image + some_images), slice(row, min(row + some_rows, rows))
 
 
 def finish(x: Any, b: Any, dtype: Any) -> Any:
-    """Add the bias, and give a fresh channels-last array back as NCHW."""
+    """Add the bias to a fresh channels-last array and give it back as NCHW."""
     if b is not None:
         x += b
     return x.astype(dtype, copy=False).transpose(0, 3, 1, 2)

@@ -25,11 +25,11 @@ _compiled = serial_and_parallel(_update)
     device="cpu",
     dtypes="f4 f8",
     when=lambda average, value, **_: (
-        average.dtype == value.dtype and average.strides == value.strides and average.flags.forc
+        average.dtype == value.dtype and average.flags.c_contiguous and value.flags.c_contiguous
     ),
     cost=ema_cost,
 )
 def ema(average: np.ndarray, value: np.ndarray, *, decay: float) -> np.ndarray:
-    flat = average.ravel(order="K"), value.ravel(order="K")
-    _compiled[average.size >= PARALLEL_FROM](*flat, average.dtype.type(1 - decay))
+    run = _compiled[average.size >= PARALLEL_FROM]
+    run(average.reshape(-1), value.reshape(-1), average.dtype.type(1 - decay))
     return average

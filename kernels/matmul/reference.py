@@ -1,7 +1,8 @@
-"""The specification of ``matmul`` and ``linear``: the array library's own product, given operands its BLAS can take."""
+"""The specification of ``matmul`` and ``linear``: the array library's own product, on operands its BLAS can take."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,15 @@ from ..registry import Cost, kernel
 
 
 def _lies_flat(rows: int, columns: int, row_stride: int, column_stride: int, itemsize: int) -> bool:
-    """Whether BLAS can walk a matrix as row-major: unit column stride, rows that do not overlap."""
+    """Whether BLAS can walk a matrix as row-major: unit column stride, and rows that do not overlap."""
     return (columns == 1 or column_stride == itemsize) and (rows == 1 or row_stride >= columns * itemsize)
 
 
 def _ready(x: Any) -> Any:
     """``x``, copied if BLAS could take its matrices neither as they are nor as transposed.
 
-    The array library would copy each matrix, or leave BLAS for a loop tens of times slower; gradients of sums and of
-    flipped or strided views come with zero, negative and non-unit strides.
+    Gradients of sums and of flipped or strided views come with zero, negative and non-unit strides; for those the
+    array library would copy matrix by matrix, or leave BLAS for a loop that is tens of times slower.
     """
     rows, columns = x.shape[-2:]
     row_stride, column_stride = x.strides[-2:]
@@ -30,23 +31,54 @@ def _ready(x: Any) -> Any:
 
 
 def _product(a: Any, b: Any) -> Any:
-    """``a @ b``; half precision is multiplied in single (as is, NumPy's loop takes 60 times as long)."""
+    """``a @ b``; half precision is multiplied in single (NumPy's own half loop takes 60 times as long)."""
     if a.dtype == np.float16:
         return np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.float16)
     return np.matmul(_ready(a), _ready(b))
 
 
+def _rows(x: Any) -> Any:
+    """All leading dimensions as one: a single large product is quicker than many small ones."""
+    return x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])
+
+
 def matmul_cost(a: Any, b: Any) -> Cost:
-    """Each operand and the result once; 2 m n k flops for each product of a batch."""
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    results = int(np.prod(batch)) * a.shape[-2] * b.shape[-1]
+    """Each operand and the result once; 2 m n k flops for each product of the batch."""
+    results = prod(np.broadcast_shapes(a.shape[:-2], b.shape[:-2])) * a.shape[-2] * b.shape[-1]
     return Cost(bytes=a.nbytes + b.nbytes + results * a.itemsize, flops=2 * results * a.shape[-1])
 
 
 @kernel("matmul", cost=matmul_cost)
 def matmul(a: Any, b: Any) -> Any:
-    """``a`` [..., m, k] times ``b`` [..., k, n], leading dimensions broadcast."""
-    if b.ndim == 2 and a.ndim > 2:  # one product of many rows instead of many small ones
-        rows = a.reshape(-1, a.shape[-1]) if a.size else a.reshape(np.prod(a.shape[:-1], dtype=int), a.shape[-1])
-        return _product(rows, b).reshape(*a.shape[:-1], b.shape[-1])
+    """``a`` [..., m, k] times ``b`` [..., k, n]; leading dimensions broadcast."""
+    if b.ndim == 2 and a.ndim > 2:
+        return _product(_rows(a), b).reshape(*a.shape[:-1], b.shape[-1])
     return _product(a, b)
+
+
+def linear_cost(input: Any, weight: Any, bias: Any = None) -> Cost:
+    """As ``matmul``, and the bias once."""
+    rows = prod(input.shape[:-1])
+    results = rows * weight.shape[0]
+    moved = input.nbytes + weight.nbytes + results * input.itemsize + (0 if bias is None else bias.nbytes)
+    return Cost(bytes=moved, flops=2 * results * weight.shape[1] + (0 if bias is None else results))
+
+
+@kernel("linear", cost=linear_cost)
+def linear(input: Any, weight: Any, bias: Any = None) -> Any:
+    """``input`` [..., k] times the transpose of ``weight`` [n, k], plus ``bias`` [n]."""
+    out = _product(_rows(input), weight.T)
+    if bias is not None:
+        out += bias
+    return out.reshape(*input.shape[:-1], weight.shape[0])
+
+
+@kernel("linear_vjp")
+def linear_vjp(g: Any, y: Any, input: Any, weight: Any, bias: Any = None, *, needs: tuple[bool, ...]) -> tuple:
+    """Gradients for input, weight and bias, each one product (or sum) over all rows."""
+    g_rows = _ready(_rows(g))
+    return (
+        _product(g_rows, weight).reshape(input.shape) if needs[0] else None,
+        _product(g_rows.T, _rows(input)) if needs[1] else None,
+        g_rows.sum(0) if needs[2] else None,
+    )

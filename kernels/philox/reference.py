@@ -17,38 +17,42 @@ from ..registry import kernel
 M0, M1 = 0xD2511F53, 0xCD9E8D57  # multipliers
 W0, W1 = 0x9E3779B9, 0xBB67AE85  # key increments: the golden ratio and sqrt(3) - 1
 MASK = 0xFFFFFFFF
+_32 = np.uint64(32)
+
+
+def rounds(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, Any, Any, Any]:
+    """The bijection: the words of counters and key, least significant first, in uint64 arrays that broadcast."""
+    for _ in range(10):
+        p0, p1 = c0 * np.uint64(M0), c2 * np.uint64(M1)
+        c0, c1, c2, c3 = (p1 >> _32) ^ c1 ^ k0, p1 & MASK, (p0 >> _32) ^ c3 ^ k1, p0 & MASK
+        k0, k1 = (k0 + W0) & MASK, (k1 + W1) & MASK
+    return c0, c1, c2, c3
 
 
 @kernel("philox_bits")
 def philox_bits(key: Any, *, counter: int, count: int) -> Any:
     """``count`` random uint32. ``key``: uint64 array of one element; ``counter``: the first block's number."""
     xp = array_module(key)
-    blocks = -(-count // 4)
-    low = xp.arange(blocks, dtype=np.uint64) + np.uint64(counter)
-    c0, c1 = low & MASK, low >> np.uint64(32)
-    c2, c3 = xp.zeros_like(low), xp.zeros_like(low)
-    k0, k1 = int(key[0]) & MASK, int(key[0]) >> 32
-    for _ in range(10):
-        p0, p1 = c0 * np.uint64(M0), c2 * np.uint64(M1)
-        c0, c1, c2, c3 = (
-            (p1 >> np.uint64(32)) ^ c1 ^ np.uint64(k0),
-            p1 & MASK,
-            (p0 >> np.uint64(32)) ^ c3 ^ np.uint64(k1),
-            p0 & MASK,
-        )
-        k0, k1 = (k0 + W0) & MASK, (k1 + W1) & MASK
-    return xp.stack([c0, c1, c2, c3], axis=1).astype(np.uint32).reshape(-1)[:count]
+    block = xp.arange(-(-count // 4), dtype=np.uint64) + np.uint64(counter)
+    high = xp.zeros_like(block)
+    words = rounds(block & MASK, block >> _32, high, high, key & MASK, key >> _32)
+    return xp.stack(words, axis=1).astype(np.uint32).reshape(-1)[:count]
 
 
 @kernel("philox_uniform")
 def philox_uniform(key: Any, *, counter: int, count: int, dtype: Any) -> Any:
-    """``count`` numbers uniform on [0, 1): multiples of 2^-24 (float32, float16) or 2^-53 (float64)."""
-    if np.dtype(dtype) == np.float64:
+    """``count`` numbers uniform on [0, 1): multiples of 2^-53 (float64), 2^-24 (float32) or 2^-11 (float16).
+
+    Those are all the dtype holds just below 1; finer ones would round up to 1 now and then.
+    """
+    dtype = np.dtype(dtype)
+    if dtype == np.float64:
         bits = philox_bits(key, counter=counter, count=2 * count).astype(np.uint64)
         high, low = bits[0::2] >> np.uint64(5), bits[1::2] >> np.uint64(6)
         return (high * np.uint64(1 << 26) + low).astype(np.float64) * 2.0**-53
-    bits = philox_bits(key, counter=counter, count=count)
-    return ((bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)).astype(dtype)
+    digits = {np.float32: 24, np.float16: 11}[dtype.type]
+    bits = philox_bits(key, counter=counter, count=count) >> np.uint32(32 - digits)
+    return (bits.astype(np.float32) * np.float32(2.0**-digits)).astype(dtype)
 
 
 @kernel("philox_normal")

@@ -1,4 +1,4 @@
-"""Datasets: what models are trained on, found, checked, split and batched. NumPy only.
+"""Datasets: what models are trained on, found, checked, split and batched, as NumPy arrays.
 
     data = scratchgen.data.load("mnist-5k")
     for x, labels in islice(Batches((data.train.x, data.train.labels), 128, seed=0), 1000): ...

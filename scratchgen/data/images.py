@@ -62,6 +62,7 @@ class ImageDataset(Dataset[AnyImages], Generic[AnyImages]):
 
     @property
     def levels(self) -> int:
+        """How many values a pixel can take."""
         return self.trainval.levels
 
 

@@ -45,10 +45,12 @@ class PairDataset(Dataset[Pairs]):
 
     @property
     def source_tokenizer(self) -> Tokenizer:
+        """The tokenizer of the source texts of all splits."""
         return self.trainval.source_tokenizer
 
     @property
     def target_tokenizer(self) -> Tokenizer:
+        """The tokenizer of the target texts of all splits."""
         return self.trainval.target_tokenizer
 
 

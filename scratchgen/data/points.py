@@ -103,7 +103,7 @@ class Moons(Density):
 
     p(x) is the mean over both moons of 1/pi times the integral over their angle of N(x; c(angle), sigma^2 I).
     The integral is taken by Gauss-Legendre quadrature, whose error falls exponentially once the nodes lie
-    closer together than sigma: with 10 / sigma of them it is below 1e-9 in log p everywhere within `bounds`.
+    closer together than sigma: with 20 + 10 / sigma of them it is below 1e-9 in log p within `bounds`.
     """
 
     components = 2
@@ -111,7 +111,7 @@ class Moons(Density):
     def __init__(self, sigma: float) -> None:
         self.sigma = sigma
         self.bounds = self._box([-1.0, -0.5], [2.0, 1.0])
-        nodes, weights = np.polynomial.legendre.leggauss(round(10 / sigma))
+        nodes, weights = np.polynomial.legendre.leggauss(20 + round(10 / sigma))
         angle = np.pi * (nodes + 1) / 2
         self._nodes = np.concatenate([self._arc(np.full(len(angle), moon), angle) for moon in range(2)])
         self._log_weights = np.log(np.tile(weights, 2) / 4)  # the weights add up to 2, on each of 2 moons

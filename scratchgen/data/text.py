@@ -70,6 +70,7 @@ class Text(Split):
 
     @property
     def text(self) -> str:
+        """The characters themselves."""
         return self.vocab.decode(self.ids)
 
     def windows(self, length: int) -> IntArray:
@@ -90,6 +91,7 @@ class TextDataset(Dataset[Text]):
 
     @property
     def vocab(self) -> CharVocab:
+        """The vocabulary of all splits."""
         return self.trainval.vocab
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from .statistics import Estimate, as_pair
 
@@ -24,12 +24,17 @@ def frechet_from_moments(
             "frechet_from_moments: need means (D,) and covariances (D, D), "
             f"got {m1.shape}, {s1.shape} and {m2.shape}, {s2.shape}"
         )
-    # S S' has the spectrum of the symmetric R S' R with R = S^(1/2), so no general matrix square root (whose
-    # result turns complex for nearly singular covariances) is needed.
-    eigenvalues, vectors = np.linalg.eigh(s1)
-    root = vectors * np.sqrt(np.maximum(eigenvalues, 0.0)) @ vectors.T
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ s2 @ root), 0.0)).sum()
+    # tr (S S')^(1/2) is the sum of the singular values of S^(1/2) S'^(1/2). Unlike the root of the product, which turns
+    # complex for singular covariances, this needs roots of symmetric matrices only.
+    cross = np.linalg.svd(_root(s1) @ _root(s2), compute_uv=False).sum()
     return float(((m1 - m2) ** 2).sum() + np.trace(s1) + np.trace(s2) - 2.0 * cross)
+
+
+def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    variances, axes = np.linalg.eigh(covariance)
+    # Rounding leaves variances of 1e-16 where there are none, and their roots of 1e-8 would add up.
+    variances[variances < max(variances[-1], 0.0) * len(variances) * np.finfo(np.float64).eps] = 0.0
+    return axes * np.sqrt(variances) @ axes.T
 
 
 def frechet_distance(real: ArrayLike, fake: ArrayLike) -> float:

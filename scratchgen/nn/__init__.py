@@ -1,1 +1,6 @@
-"""Modules and layers, as torch.nn."""
+"""Neural network layers: modules with parameters, under torch.nn's names."""
+
+from .module import Module
+from .parameter import Parameter
+
+__all__ = ["Module", "Parameter"]

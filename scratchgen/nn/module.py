@@ -304,24 +304,7 @@ class Module:
         All that does not fit is listed in one error, and then nothing is changed. ``strict=False`` accepts missing and
         unexpected keys, and returns them; wrong shapes are always an error.
         """
-        own = self.state_dict(keep_vars=True)
-        given = {key: _as_value(key, value) for key, value in state_dict.items()}
-        missing = [key for key in own if key not in given]
-        unexpected = [key for key in given if key not in own]
-        problems = [f"missing: {key} {list(own[key].shape)}" for key in missing if strict]
-        problems += [f"unexpected: {key} {list(given[key].shape)}" for key in unexpected if strict]
-        problems += [
-            f"wrong shape: {key} is {list(given[key].shape)}, expected {list(t.shape)}"
-            for key, t in own.items()
-            if key in given and given[key].shape != t.shape
-        ]
-        if problems:
-            raise RuntimeError("\n    ".join([f"{self._get_name()}.load_state_dict: nothing was loaded", *problems]))
-        for key, t in own.items():
-            if key in given:
-                t.array[...] = given[key].to(t.device).array
-                mark_changed(t.array)
-        return IncompatibleKeys(missing, unexpected)
+        return copy_state(self._get_name(), self.state_dict(keep_vars=True), state_dict, strict)
 
     # --------------------------------------------------------------------------------------------- hooks and printing
 
@@ -356,6 +339,27 @@ def _pick(name: str, module: Module, kind: str, list_all: Callable[[Module], Ite
     if name not in found:
         raise AttributeError(f"{module._get_name()} has no {kind} {name!r}; it has: {', '.join(found) or 'none'}")
     return found[name]
+
+
+def copy_state(owner: str, own: dict[str, Tensor], state: Mapping[str, Any], strict: bool) -> IncompatibleKeys:
+    """Copy the values of ``state`` into the tensors of ``own``, or list in one error all that does not fit."""
+    given = {key: _as_value(key, value) for key, value in state.items()}
+    missing = [key for key in own if key not in given]
+    unexpected = [key for key in given if key not in own]
+    problems = [f"missing: {key} {list(own[key].shape)}" for key in missing if strict]
+    problems += [f"unexpected: {key} {list(given[key].shape)}" for key in unexpected if strict]
+    problems += [
+        f"wrong shape: {key} is {list(given[key].shape)}, expected {list(t.shape)}"
+        for key, t in own.items()
+        if key in given and given[key].shape != t.shape
+    ]
+    if problems:
+        raise RuntimeError("\n    ".join([f"{owner}.load_state_dict: nothing was loaded", *problems]))
+    for key, t in own.items():
+        if key in given:
+            t.array[...] = given[key].to(t.device).array
+            mark_changed(t.array)
+    return IncompatibleKeys(missing, unexpected)
 
 
 def _as_value(key: str, value: Any) -> Tensor:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import dtypes
-from ..device import Device, cpu
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor
 
 
 class Parameter(Tensor):
@@ -19,9 +17,3 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
-
-
-def empty_parameter(shape: tuple[int, ...], dtype: Any = None, device: Device | str | None = None) -> Parameter:
-    """A parameter whose values are yet to be set; of the default dtype and on the CPU unless told otherwise."""
-    where = cpu if device is None else Device(device)
-    return Parameter(wrap(where.xp.empty(shape, dtype or dtypes.get_default_dtype()), where))

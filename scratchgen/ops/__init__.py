@@ -1,29 +1,28 @@
 """The calculus: every op with its derivative. Importing this binds the methods of Tensor."""
 
-from . import (
-    activation,
-    attention,
-    compare,
-    conv,
-    create,
-    dropout,
-    einsum,
-    elementwise,
-    index,
-    inplace,
-    linalg,
-    loss,
-    math,
-    matmul,
-    norm,
-    pool,
-    random,
-    reduce,
-    resample,
-    shape,
-    softmax,
-    sort,
-)
+# The modules under other names: some hold a function of their own name (matmul, softmax, dropout ...).
+from . import activation as _activation
+from . import attention as _attention
+from . import compare as _compare
+from . import conv as _conv
+from . import create as _create
+from . import dropout as _dropout
+from . import einsum as _einsum
+from . import elementwise as _elementwise
+from . import index as _index
+from . import inplace as _inplace
+from . import linalg as _linalg
+from . import loss as _loss
+from . import math as _math
+from . import matmul as _matmul
+from . import norm as _norm
+from . import pool as _pool
+from . import random as _random
+from . import reduce as _reduce
+from . import resample as _resample
+from . import shape as _shape
+from . import softmax as _softmax
+from . import sort as _sort
 from .activation import *
 from .attention import *
 from .compare import *
@@ -43,30 +42,31 @@ from .pool import *
 from .random import *
 from .reduce import *
 from .resample import *
+from .scan import *
 from .shape import *
 from .softmax import *
 from .sort import *
 
 __all__: list[str] = []
-__all__ += activation.__all__
-__all__ += attention.__all__
-__all__ += compare.__all__
-__all__ += conv.__all__
-__all__ += create.__all__
-__all__ += dropout.__all__
-__all__ += einsum.__all__
-__all__ += elementwise.__all__
-__all__ += index.__all__
-__all__ += inplace.__all__
-__all__ += linalg.__all__
-__all__ += loss.__all__
-__all__ += math.__all__
-__all__ += matmul.__all__
-__all__ += norm.__all__
-__all__ += pool.__all__
-__all__ += random.__all__
-__all__ += reduce.__all__
-__all__ += resample.__all__
-__all__ += shape.__all__
-__all__ += softmax.__all__
-__all__ += sort.__all__
+__all__ += _activation.__all__
+__all__ += _attention.__all__
+__all__ += _compare.__all__
+__all__ += _conv.__all__
+__all__ += _create.__all__
+__all__ += _dropout.__all__
+__all__ += _einsum.__all__
+__all__ += _elementwise.__all__
+__all__ += _index.__all__
+__all__ += _inplace.__all__
+__all__ += _linalg.__all__
+__all__ += _loss.__all__
+__all__ += _math.__all__
+__all__ += _matmul.__all__
+__all__ += _norm.__all__
+__all__ += _pool.__all__
+__all__ += _random.__all__
+__all__ += _reduce.__all__
+__all__ += _resample.__all__
+__all__ += _shape.__all__
+__all__ += _softmax.__all__
+__all__ += _sort.__all__

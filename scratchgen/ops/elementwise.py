@@ -1,4 +1,4 @@
-"""Elementwise arithmetic: a table of calculus. Names and rules as in torch; gradients are un-broadcast by the engine."""
+"""Arithmetic: a table of calculus. Names and rules as in torch; the engine sums gradients to the inputs' shapes."""
 
 from __future__ import annotations
 
@@ -84,10 +84,17 @@ def cuda(input: Tensor, index: int = 0) -> Tensor:
     return to(input, device=Device("cuda", index))
 
 
-for _name, _dtype in dict(
-    half="float16", float="float32", double="float64", int="int32", long="int64", bool="bool"
-).items():
-    method(_name)(lambda input, _dtype=np.dtype(_dtype): cast(input, _dtype))
+def _caster(dtype: str) -> Any:
+    wanted = np.dtype(dtype)
+    return lambda input: cast(input, wanted)
+
+
+method("half")(_caster("float16"))
+method("float")(_caster("float32"))
+method("double")(_caster("float64"))
+method("int")(_caster("int32"))
+method("long")(_caster("int64"))
+method("bool")(_caster("bool"))
 
 
 @method()

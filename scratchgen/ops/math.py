@@ -32,9 +32,10 @@ def _smooth(name: str, forward: Any, rule: Any, save: str, doc: str) -> Callable
     return _named(name, doc, lambda input: op(floating(input)))
 
 
-def _stepped(name: str, forward: Any, doc: str, rule: Any = flat) -> Callable[[Tensor], Tensor]:
+def _stepped(name: str, forward: Any, rule: Any, save: str, doc: str) -> Callable[[Tensor], Tensor]:
     """A function that keeps integers as they are."""
-    return _named(name, doc, primitive(name, forward, (rule,)).__call__)
+    op = primitive(name, forward, (rule,), save)
+    return _named(name, doc, lambda input: op(input))
 
 
 # --- powers, exponentials, logarithms
@@ -112,7 +113,7 @@ lgamma = _smooth(
 )  # fmt: skip
 digamma = _smooth(
     "digamma", _special("digamma"), lambda g, y, x: g * polygamma(1, x), "x",
-    "The derivative of ``lgamma`` for positive ``input``.",
+    "The derivative of ``lgamma``.",
 )  # fmt: skip
 
 _polygamma = primitive(
@@ -127,15 +128,75 @@ def polygamma(n: int, input: Tensor) -> Tensor:
     """The derivative of ``digamma`` of order ``n``."""
     if n < 0:
         raise ValueError(f"polygamma: the order must not be negative, got {n}")
-    return digamma(input) if n == 0 else _polygamma(floating(input), n=n)
+    return _polygamma(floating(input), n=n) if n else digamma(input)
 
 
-# --- steps and corners; integers stay integers
+method("polygamma")(lambda self, n: polygamma(n, self))
 
-_sign = np.sign
-abs = _stepped("abs", np.abs, "The absolute value; its derivative at 0 is taken as 0.")
-sign = _stepped("sign", np.sign, "-1, 0 or 1.")
-floor = _stepped("floor", np.floor, "Rounded down.")
-ceil = _stepped("ceil", np.ceil, "Rounded up.")
-trunc = _stepped("trunc", np.trunc, "Rounded towards zero.")
-frac = _stepped("frac", lambda x: x - np.trunc(x), "What ``trunc`` leaves.", lambda g, y, x: g)
+# --- steps and corners
+
+abs = _stepped("abs", np.abs, lambda g, y, x: g * x.sign(), "x", "The absolute value; its derivative at 0 is 0.")
+sign = _stepped("sign", np.sign, flat, "", "-1, 0 or 1.")
+floor = _stepped("floor", np.floor, flat, "", "Rounded down.")
+ceil = _stepped("ceil", np.ceil, flat, "", "Rounded up.")
+trunc = _stepped("trunc", np.trunc, flat, "", "Rounded towards zero.")
+frac = _stepped("frac", lambda x: x - np.trunc(x), lambda g, y, x: g, "", "What ``trunc`` leaves.")
+absolute = abs
+method("__abs__", "absolute")(abs)
+
+_round = primitive("round", lambda x, *, decimals: np.round(x, decimals), (flat,))
+
+
+@method()
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """Rounded to ``decimals`` places, halves to the even neighbour."""
+    return _round(input, decimals=decimals)
+
+
+# --- compositions, and functions of two arguments
+
+
+@method()
+def logit(input: Tensor, eps: float | None = None) -> Tensor:
+    """The inverse of ``sigmoid``, ``log(p / (1 - p))``; with ``eps``, of ``input`` clamped to [eps, 1 - eps]."""
+    p = floating(input) if eps is None else floating(input).clamp(eps, 1 - eps)
+    return log(p / (1 - p))
+
+
+def _inverse_square(y: Tensor, x: Tensor) -> Tensor:
+    return 1 / (x * x + y * y)
+
+
+_atan2 = primitive(
+    "atan2",
+    np.arctan2,
+    (lambda g, out, y, x: g * x * _inverse_square(y, x), lambda g, out, y, x: -g * y * _inverse_square(y, x)),
+    save="y x",
+    broadcasts=True,
+)
+
+
+@method()
+def atan2(input: Any, other: Any) -> Tensor:
+    """The angle of the point (x = ``other``, y = ``input``), in radians from -pi to pi."""
+    return _atan2(*[floating(x) for x in operands(input, other)])
+
+
+def _share(a: Any, b: Any) -> Tensor:
+    """``e**a / (e**a + e**b)``; two equal infinities share alike."""
+    return (a - b).where((a != b) | a.isfinite(), 0).sigmoid()
+
+
+_logaddexp = primitive(
+    "logaddexp",
+    quiet(np.logaddexp),
+    (lambda g, y, a, b: g * _share(a, b), lambda g, y, a, b: g * _share(b, a)),
+    save="a b",
+    broadcasts=True,
+)
+
+
+@method()
+def logaddexp(input: Any, other: Any) -> Tensor:
+    """``log(e**input + e**other)``, without overflow."""
+    return _logaddexp(*[floating(x) for x in common(input, other)])

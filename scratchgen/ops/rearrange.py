@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..declare import method, primitive
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor
+from .create import arange
 from .dims import normalize_dim, normalize_dims, variadic
+from .index import index_select
 from .reduce import broadcast_to
-from .shape import movedim, reshape, transpose, unsqueeze
+from .shape import reshape, transpose, unsqueeze
 
 __all__ = ["flip", "fliplr", "flipud", "repeat_interleave", "roll", "rot90", "tile"]
 
@@ -108,12 +110,28 @@ method("tile")(variadic(tile))
 
 
 @method()
-def repeat_interleave(
-    input: Tensor, repeats: int | Tensor | None = None, dim: int | None = None, *, output_size: int | None = None
-) -> Tensor:
-    """Each element repeated ``repeats`` times in place along ``dim``; of the flattened input if ``dim`` is None.
+def repeat_interleave(input: Tensor, repeats: int | Tensor | None = None, dim: int | None = None) -> Tensor:
+    """Each element of ``dim`` repeated in place ``repeats`` times; without ``dim``, those of the flattened input.
 
-    ``repeats`` may be a tensor with one number for each element of ``dim``. ``repeat_interleave(repeats)`` alone gives
-    the positions themselves: 0 ``repeats[0]`` times, 1 ``repeats[1]`` times and so on. ``output_size``, the sum of the
-    repeats, is checked if given.
+    ``repeats`` may be a tensor with a number for each element. ``repeat_interleave(repeats)`` alone gives the
+    positions: 0 ``repeats[0]`` times, then 1 ``repeats[1]`` times, and so on.
     """
+    if repeats is None:
+        return repeat_interleave(arange(input.numel(), device=input.device), input, 0)
+    if dim is None:
+        input, dim = reshape(input, (-1,)), 0
+    dim = normalize_dim("repeat_interleave", dim, input.shape)
+    counts = np.asarray(repeats.tolist() if isinstance(repeats, Tensor) else repeats)
+    length = input.shape[dim]
+    if counts.dtype.kind != "i" or counts.ndim > 1 or counts.size not in (1, length) or counts.min(initial=0) < 0:
+        raise ValueError(
+            f"repeat_interleave: repeats {counts.tolist()} for dim {dim} of a tensor of shape {list(input.shape)}; "
+            f"expected a non-negative integer, or {length} of them"
+        )
+    if counts.size != 1:
+        positions = np.repeat(np.arange(length), counts)
+        return index_select(input, dim, as_tensor(positions, device=input.device))
+    times = int(counts.item())
+    before, after = input.shape[:dim], input.shape[dim + 1 :]
+    repeated = broadcast_to(unsqueeze(input, dim + 1), (*before, length, times, *after))
+    return reshape(repeated, (*before, length * times, *after))

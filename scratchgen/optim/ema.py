@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .. import kernels
 from ..autograd import mark_changed
-from ..nn.module import Module
+from ..nn.module import Module, copy_state
 from ..nn.parameter import Parameter
-from ..tensor import Tensor, as_tensor, wrap
+from ..tensor import Tensor, wrap
 
 
 class EMA:
@@ -26,31 +27,36 @@ class EMA:
         self.decay = decay
         self.warmup = warmup
         self.updates = 0
-        self.average = {name: wrap(t.array.copy(), t.device) for name, t in self._tracked()}
         self._swapped = False
+        own = module.state_dict(keep_vars=True)
+        copies = {id(t): wrap(t.array.copy(), t.device) for t in own.values()}
+        self.average = {name: copies[id(t)] for name, t in own.items()}  # what is shared is shared here too
 
-    def _tracked(self) -> Iterator[tuple[str, Tensor]]:
-        yield from self.module.named_parameters()
-        yield from self.module.named_buffers()
+    def _pairs(self) -> Iterable[tuple[Tensor, Tensor]]:
+        """Every tensor of the module, once, with its average."""
+        own = self.module.state_dict(keep_vars=True)
+        return {id(t): (t, self.average[name]) for name, t in own.items()}.values()
 
     def update(self) -> None:
         """Move the average towards the module's present weights."""
-        if self._swapped:
-            raise RuntimeError("EMA.update: the module holds the averaged weights; leave `with ema.swapped():` first")
+        self._check_not_swapped("update")
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
         self.updates += 1
-        for name, t in self._tracked():
-            average = self.average[name].array
+        for t, average in self._pairs():
             if isinstance(t, Parameter):
-                average += (1 - decay) * (t.array - average)
+                arrays = average.array, t.array
+                kernels.select("ema", t.device.type, arrays, {}).fn(*arrays, decay=decay)
             else:
-                average[...] = t.array
+                average.array[...] = t.array
+
+    def _check_not_swapped(self, call: str) -> None:
+        if self._swapped:
+            raise RuntimeError(f"EMA.{call}: the module holds the averaged weights; leave `with ema.swapped():` first")
 
     @contextmanager
     def swapped(self) -> Iterator[Module]:
         """The module with the averaged weights inside, and its own again afterwards."""
-        if self._swapped:
-            raise RuntimeError("EMA.swapped: the module holds the averaged weights already")
+        self._check_not_swapped("swapped")
         self._swap()
         try:
             yield self.module
@@ -59,27 +65,17 @@ class EMA:
 
     def _swap(self) -> None:
         self._swapped = not self._swapped
-        for name, t in self._tracked():
-            average = self.average[name]
+        for t, average in self._pairs():
             t.array, average.array = average.array, t.array
             mark_changed(t.array)  # a graph from before the swap must not take these values for those it saved
 
     def state_dict(self) -> dict[str, Any]:
         """``{"updates": n, "average": {...}}``; ``average`` has the module's own keys and loads into it."""
+        self._check_not_swapped("state_dict")
         return {"updates": self.updates, "average": {name: t.detach() for name, t in self.average.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a saved average of a module with the same parameters and buffers."""
-        given = {name: as_tensor(value) for name, value in state_dict["average"].items()}
-        problems = [f"missing: {name}" for name in self.average if name not in given]
-        problems += [f"unexpected: {name}" for name in given if name not in self.average]
-        problems += [
-            f"wrong shape: {name} is {list(given[name].shape)}, expected {list(t.shape)}"
-            for name, t in self.average.items()
-            if name in given and given[name].shape != t.shape
-        ]
-        if problems:
-            raise RuntimeError("\n    ".join(["EMA.load_state_dict: nothing was loaded", *problems]))
-        for name, t in self.average.items():
-            t.array[...] = given[name].to(t.device).array
+        """Go on from the saved average of a module with the same state."""
+        self._check_not_swapped("load_state_dict")
+        copy_state("EMA", self.average, state_dict["average"], strict=True)
         self.updates = int(state_dict["updates"])

@@ -59,8 +59,8 @@ class LRScheduler:
         unknown = set(state_dict) - set(vars(self))
         if unknown:
             raise ValueError(
-                f"{type(self).__name__}: the loaded state has {', '.join(sorted(unknown))}, which this schedule has not; "
-                "it was saved by another kind"
+                f"{type(self).__name__}: the loaded state has {', '.join(sorted(unknown))}, unknown here; "
+                "it was saved by another kind of schedule"
             )
         vars(self).update(state_dict)
 
@@ -148,6 +148,8 @@ class LinearLR(FactorLR):
             raise ValueError(f"LinearLR: start_factor must be in (0, 1], got {start_factor}")
         if not 0.0 <= end_factor <= 1.0:
             raise ValueError(f"LinearLR: end_factor must be in [0, 1], got {end_factor}")
+        if total_iters < 1:
+            raise ValueError(f"LinearLR: total_iters must be at least 1, got {total_iters}")
         self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
         super().__init__(optimizer, last_epoch)
 
@@ -187,7 +189,7 @@ class WarmupCosineLR(LRScheduler):
     ) -> None:
         if not 0 <= warmup_steps < total_steps:
             raise ValueError(
-                f"WarmupCosineLR: warmup_steps must be at least 0 and below total_steps={total_steps}, got {warmup_steps}"
+                f"WarmupCosineLR: expected 0 <= warmup_steps < total_steps, got {warmup_steps} and {total_steps}"
             )
         self.warmup_steps, self.total_steps, self.eta_min = warmup_steps, total_steps, eta_min
         super().__init__(optimizer, last_epoch)
@@ -202,7 +204,7 @@ class WarmupCosineLR(LRScheduler):
 
 
 class NoamLR(FactorLR):
-    """The transformer's schedule (Vaswani et al. 2017, eq. 3), times the base rate; an optimizer with ``lr=1`` has theirs.
+    """The transformer's schedule (Vaswani et al. 2017, eq. 3), times the base rate: give the optimizer ``lr=1``.
 
     ``d_model^-0.5 * min(n^-0.5, n * warmup_steps^-1.5)`` at step ``n = last_epoch + 1``.
     """
@@ -224,7 +226,7 @@ class SequentialLR(LRScheduler):
     ) -> None:
         if len(milestones) != len(schedulers) - 1:
             raise ValueError(
-                f"SequentialLR: {len(schedulers)} schedules need {len(schedulers) - 1} milestones, got {len(milestones)}"
+                f"SequentialLR: {len(schedulers)} schedules need one milestone fewer, got {len(milestones)}"
             )
         for index, scheduler in enumerate(schedulers):
             if scheduler.optimizer is not optimizer:

@@ -24,24 +24,24 @@ class Optimizer:
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         if isinstance(params, Tensor):
             raise TypeError(f"{self._name}: params must be an iterable of parameters or of dicts, not one Tensor")
-        groups = list(params)
-        if not groups:
+        given = self._in_order(params)
+        if not given:
             raise ValueError(f"{self._name}: got an empty list of parameters")
-        if not isinstance(groups[0], dict):
-            groups = [{"params": groups}]
-        for group in groups:
+        for group in given if isinstance(given[0], dict) else [{"params": given}]:
             self.add_param_group(group)
 
     @property
     def _name(self) -> str:
         return type(self).__name__
 
-    def add_param_group(self, group: dict[str, Any]) -> None:
-        """Optimize further parameters, ``group["params"]``; options that the group does not give are the defaults."""
-        params = group["params"]
+    def _in_order(self, params: Iterable[Any]) -> list[Any]:
         if isinstance(params, (set, frozenset)):
             raise TypeError(f"{self._name}: a set has no order, so state could not be saved by number; use a list")
-        params = [params] if isinstance(params, Tensor) else list(params)
+        return list(params)
+
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Optimize further parameters, ``group["params"]``; options that the group does not give are the defaults."""
+        params = [group["params"]] if isinstance(group["params"], Tensor) else self._in_order(group["params"])
         known = {id(p) for other in self.param_groups for p in other["params"]}
         for p in params:
             if not isinstance(p, Tensor):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from .. import data as datasets
 from ..device import Device
-from ..rng import Generator
+from ..rng import Generator, manual_seed
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,15 @@ class Recipe(ABC):
     expected: ClassVar[str]  # one line for `scratchgen models`: what the tiny preset reaches, in how long
 
     def __init__(self, config: Any, dataset: datasets.Dataset, device: Device, seed: int) -> None:
+        """Sub-classes build their networks after ``super().__init__``, which seeds the default generator: initial weights
+        and dropout draw from that one, the training step from ``self.generator``, evaluation from generators of its own.
+        """
         self.config = config
         self.dataset = dataset
         self.device = device
         self.seed = seed
-        self.generator = Generator(seed)  # everything random in training; evaluation has generators of its own
+        manual_seed(seed)
+        self.generator = Generator(seed).spawn(0)
 
     @classmethod
     def configure(cls, preset: str, data: str, **changes: Any) -> Any:
@@ -77,11 +81,17 @@ class Recipe(ABC):
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
-        """Quick metrics on the validation rows, for the curve. Must not draw from ``self.generator``."""
+        """Quick metrics for the curve, on validation rows that training leaves out; nothing if it leaves none out.
+
+        Must not draw from ``self.generator``.
+        """
 
     @abstractmethod
     def preview(self, folder: Path, step: int) -> None:
-        """Write pictures (or text) of the present state, from the same noise each time."""
+        """Write pictures (or text) of the present state into the run folder, from the same noise each time.
+
+        ``samples/step-N.png`` keeps one sample grid for each call; other pictures are overwritten. Changes no state.
+        """
 
     @abstractmethod
     def evaluate(self) -> dict[str, float]:

@@ -49,23 +49,28 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: truncated or damaged ({error}); {path.stat().st_size} bytes") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of format {FORMAT} but {metadata.get('format')!r}")
-    state = _join(json.loads(metadata["tree"]), tensors)
-    assert isinstance(state, dict)
+    state: dict[str, Any] = _join(json.loads(metadata["tree"]), tensors)
     return state
 
 
+def first_not_finite(state: dict[str, Any]) -> str | None:
+    """The path of an array in ``state`` that holds a NaN or an infinity, if there is one."""
+    tensors: dict[str, np.ndarray] = {}
+    _split(state, "", tensors)
+    bad = (path for path, array in tensors.items() if array.dtype.kind == "f" and not np.isfinite(array).all())
+    return next(bad, None)
+
+
 def _split(value: Any, path: str, tensors: dict[str, np.ndarray]) -> Any:
-    """Move the arrays of a state into ``tensors``; each leaves ``{"tensor": name}`` behind."""
+    """Move the arrays of a state into ``tensors``; each leaves ``{"tensor": path}`` behind."""
     if isinstance(value, Tensor):
         value = value.numpy(force=True)
     if isinstance(value, np.ndarray):
-        tensors[path] = np.ascontiguousarray(value).reshape(value.shape)
+        tensors[path] = np.asarray(value, order="C")
         return {"tensor": path}
     if isinstance(value, dict):
         # a list of pairs keeps integer keys, which JSON objects would turn into strings
-        return {
-            "dict": [[key, _split(item, f"{path}.{key}" if path else str(key), tensors)] for key, item in value.items()]
-        }
+        return {"dict": [[key, _split(item, f"{path}.{key}" if path else str(key), tensors)] for key, item in value.items()]}
     if isinstance(value, (list, tuple)):
         return {"list": [_split(item, f"{path}.{i}", tensors) for i, item in enumerate(value)]}
     if isinstance(value, np.generic):

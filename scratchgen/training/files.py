@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Call ``write(file)`` on a temporary file beside ``path``, flush it to the disk, then rename it over ``path``.
 
-    If anything fails (a full disk, Ctrl-C) the old file stays as it was and the temporary one is removed.
+    If anything fails (a full disk, Ctrl-C) the old file stays as it was and the temporary one is removed. Its name is
+    always the same, so that what a killed process left behind is overwritten by the next one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise OSError(
             error.errno, f"could not write {path} ({error.strerror}); the previous version of it, if any, is intact"
         ) from error
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -1,0 +1,61 @@
+"""What convolutions are compared on: sizes of real layers, and every parameter away from its default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..compare import Case, cases
+from .reference import Pair, reach
+
+
+class Layer(NamedTuple):
+    name: str
+    x: tuple[int, int, int, int]
+    w: tuple[int, int, int, int]
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+
+LAYERS = (
+    Layer("3x3", (4, 32, 14, 14), (32, 32, 3, 3), padding=(1, 1)),
+    Layer("3x3 to many channels", (2, 4, 9, 11), (48, 4, 3, 3), padding=(1, 1)),
+    Layer("1x1", (4, 32, 7, 7), (64, 32, 1, 1)),
+    Layer("1x1 with a stride", (2, 8, 9, 7), (5, 8, 1, 1), stride=(2, 3)),
+    Layer("first layer", (4, 1, 28, 28), (16, 1, 5, 5), padding=(2, 2)),
+    Layer("4x4 with stride 2", (4, 16, 16, 16), (32, 16, 4, 4), stride=(2, 2), padding=(1, 1)),
+    Layer("patches", (2, 3, 32, 32), (24, 3, 8, 8), stride=(8, 8)),
+    Layer("rows that no window reaches", (2, 3, 10, 12), (4, 3, 3, 2), stride=(4, 3)),
+    Layer("dilated", (2, 6, 15, 13), (8, 6, 3, 2), padding=(2, 3), dilation=(2, 3)),
+    Layer("signal", (3, 8, 1, 50), (8, 8, 1, 5), stride=(1, 2), padding=(0, 2)),
+    Layer("grouped", (2, 12, 9, 9), (6, 4, 3, 3), padding=(1, 1), groups=3),
+    Layer("depthwise", (4, 24, 14, 14), (24, 1, 3, 3), padding=(1, 1), groups=24),
+    Layer("depthwise, strided and dilated", (2, 5, 17, 12), (5, 1, 3, 5), (2, 1), (1, 3), (3, 2), 5),
+    Layer("more padding than kernel", (2, 3, 4, 5), (4, 3, 2, 2), padding=(3, 2)),
+    Layer("several blocks", (3, 16, 64, 64), (8, 16, 3, 3), padding=(1, 1)),
+    Layer("no images", (0, 4, 8, 8), (6, 4, 3, 3)),
+)
+
+
+def _problems(rng: np.random.Generator) -> Iterator[tuple[Layer, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]]:
+    """Each layer with x, w, an output-shaped y, and the geometry that its three kernels share."""
+    for layer in LAYERS:
+        lengths = zip(layer.x[2:], layer.w[2:], layer.stride, layer.padding, layer.dilation)
+        size = [(m + 2 * p - reach(d, t)) // step + 1 for m, t, step, p, d in lengths]
+        x, w = rng.standard_normal(layer.x), rng.standard_normal(layer.w)
+        y = rng.standard_normal((layer.x[0], layer.w[0], *size))
+        yield layer, x, w, y, layer._asdict() | {"name": None, "x": None, "w": None}
+
+
+def _attrs(layer: Layer, size: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "size": size,
+        "stride": layer.stride,
+        "padding": layer.padding,
+        "dilation": layer.dilation,
+        "groups": layer.groups,
+    }

@@ -1,0 +1,111 @@
+"""Cross entropy in Numba, a row of logits at a time: the softmax is never stored, neither forward nor backward."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..numba_config import prange, serial_and_parallel
+from ..registry import kernel
+from ..vecmath import ONE, ZERO, exp, largest
+from .reference import reduced, row_gradients, row_weights, rows, value_cost, vjp_cost
+
+COMPILED_FROM = 1 << 10  # elements; NumPy is as quick below
+PARALLEL_FROM = 1 << 15  # elements; below this a second thread costs more than it saves
+
+
+def _cross_entropy(x, found, w, counts, weight, smoothing, losses, lses):
+    hard, soft = ONE - smoothing, smoothing / np.float32(x.shape[1])
+    for i in prange(x.shape[0]):
+        row = x[i]
+        top, total = largest(row), ZERO
+        for j in range(row.size):
+            total += exp(row[j] - top)
+        lse = top + np.float32(math.log(total))
+        loss = hard * w[i] * (lse - row[found[i]])
+        if soft > ZERO:
+            spread = ZERO
+            for j in range(row.size):
+                spread += weight[j] * (lse - row[j])
+            loss += soft * spread
+        losses[i] = loss if counts[i] else ZERO
+        lses[i] = lse
+
+
+def _cross_entropy_vjp(x, found, at_target, spread, weight, lses, dx):
+    total = ZERO
+    for j in range(weight.size):
+        total += weight[j]
+    for i in prange(x.shape[0]):
+        row, out, lse, uniform = x[i], dx[i], lses[i], spread[i]
+        scale = at_target[i] + uniform * total
+        for j in range(row.size):
+            out[j] = scale * exp(row[j] - lse) - uniform * weight[j]
+        at = found[i]
+        out[at] = out[at] - at_target[i]
+
+
+# "reassoc": sums are added up in the lanes of a vector
+_value, _vjp = (
+    serial_and_parallel(body, error_model="numpy", fastmath={"contract", "reassoc"})
+    for body in (_cross_entropy, _cross_entropy_vjp)
+)
+
+
+def _matrix(x: np.ndarray) -> np.ndarray:
+    """The logits, a row each; copied only where the classes do not lie next to one another."""
+    return np.ascontiguousarray(rows(x)).reshape(-1, rows(x).shape[-1])
+
+
+def _class_weights(weight: np.ndarray | None, classes: int) -> np.ndarray:
+    return np.ones(classes, np.float32) if weight is None else weight
+
+
+def _is_worth_it(x: np.ndarray, target: Any, weight: Any, **_: Any) -> bool:
+    return x.size >= COMPILED_FROM
+
+
+@kernel("cross_entropy", impl="numba", device="cpu", dtypes="f4", when=_is_worth_it, cost=value_cost)
+def cross_entropy(
+    x: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray | None,
+    *,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    logits = _matrix(x)
+    found, w, counts = row_weights(target.reshape(-1), weight, ignore_index, np.float32)
+    losses, lses = np.empty(len(logits), np.float32), np.empty(len(logits), np.float32)
+    smoothing = np.float32(label_smoothing)
+    of_class = _class_weights(weight, logits.shape[1])
+    _value[x.size >= PARALLEL_FROM](logits, found, w, counts, of_class, smoothing, losses, lses)
+    return np.asarray(reduced(losses.reshape(target.shape), w, reduction)), lses.reshape(target.shape)
+
+
+@kernel("cross_entropy_vjp", impl="numba", device="cpu", dtypes="f4", cost=vjp_cost)
+def cross_entropy_vjp(
+    g: np.ndarray,
+    y: None,
+    x: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray | None,
+    lse: np.ndarray,
+    *,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> tuple[np.ndarray, None, None]:
+    logits = _matrix(x)
+    found, w, counts = row_weights(target.reshape(-1), weight, ignore_index, np.float32)
+    at_target, spread = row_gradients(g.reshape(-1), w, counts, reduction)
+    at_target = at_target * np.float32(1 - label_smoothing)
+    spread = spread * np.float32(label_smoothing / logits.shape[1])
+    of_class = _class_weights(weight, logits.shape[1])
+    dx = np.empty_like(logits)
+    _vjp[x.size >= PARALLEL_FROM](logits, found, at_target, spread, of_class, lse.reshape(-1), dx)
+    dx = dx.reshape(rows(x).shape)
+    return dx[0] if x.ndim == 1 else np.moveaxis(dx, -1, 1), None, None

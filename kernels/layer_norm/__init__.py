@@ -1,0 +1,8 @@
+"""Layer norm."""
+
+from ..registry import provide
+from . import cases, reference
+
+provide("scratchgen.kernels.layer_norm.cpu", "cpu", "layer_norm", "layer_norm_vjp")
+
+__all__ = ["cases", "reference"]

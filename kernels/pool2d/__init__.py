@@ -1,0 +1,3 @@
+"""Max pooling. Average pooling is a resampling: see ``kernels/resample``."""
+
+from . import reference as reference

@@ -1,0 +1,63 @@
+"""Max pooling, and the gather and scatter by saved indices that are its derivatives of every order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..arrays import array_module, channels_last
+from ..registry import kernel
+from ..resample.axis import AxisMap, at, read
+
+
+@kernel("max_pool2d")
+def max_pool2d(x: Any, *, rows: AxisMap, columns: AxisMap) -> tuple[Any, Any]:
+    """The largest value of each window and its index in the flattened image, both (N, C, P, Q), channels last.
+
+    The windows are the entries of two maps, whose weights do not count. Of equal values the first is taken, of NaNs,
+    which pass for the largest, the last: as in torch. Windows are products of intervals, so columns come first, which
+    makes each row shorter before rows are compared.
+    """
+    xp = array_module(x)
+    values = channels_last(x)
+    height, width = x.shape[2:]
+    index = xp.broadcast_to(xp.arange(height * width).reshape(1, height, width, 1), values.shape)
+    for axis, m in ((2, columns), (1, rows)):
+        values, index = _largest(values, index, axis, m)
+    return values.transpose(0, 3, 1, 2), index.transpose(0, 3, 1, 2)
+
+
+def _largest(values: Any, index: Any, axis: int, m: AxisMap) -> tuple[Any, Any]:
+    """The largest of each window along one axis, and what ``index`` holds beside it."""
+    xp = array_module(values)
+    (_, first, _), *rest = m.diagonals
+    best, best_index = read(values, axis, first).copy(), read(index, axis, first).copy()
+    for into, place, _ in rest:
+        window = at(values, axis, into)
+        value, before = read(values, axis, place), best[window]
+        better = (value > before) | (value != value)
+        best[window] = xp.where(better, value, before)
+        best_index[window] = xp.where(better, read(index, axis, place), best_index[window])
+    return best, best_index
+
+
+@kernel("pool_gather")
+def pool_gather(x: Any, index: Any) -> Any:
+    """``y[n, c, p, q] = x[n, c].flatten()[index[n, c, p, q]]``, channels last in memory."""
+    xp = array_module(x)
+    n, c, p, q = index.shape
+    flat = channels_last(x).reshape(n, x.shape[2] * x.shape[3], c)
+    places = channels_last(index).reshape(n, p * q, c)
+    return xp.take_along_axis(flat, places, 1).reshape(n, p, q, c).transpose(0, 3, 1, 2)
+
+
+@kernel("pool_scatter")
+def pool_scatter(y: Any, index: Any, *, size: tuple[int, int]) -> Any:
+    """The transpose of ``pool_gather``: each element of ``y`` is added to its place in zeros of (N, C, *size)."""
+    xp = array_module(y)
+    n, c = y.shape[:2]
+    pixels = size[0] * size[1]
+    x = xp.zeros((n, *size, c), y.dtype)
+    images = xp.arange(n).reshape(n, 1, 1, 1) * pixels
+    places = (images + channels_last(index)) * c + xp.arange(c)
+    xp.add.at(x.reshape(-1), places.reshape(-1), channels_last(y).reshape(-1))
+    return x.transpose(0, 3, 1, 2)

@@ -1,0 +1,5 @@
+"""RMS norm."""
+
+from . import cases, reference
+
+__all__ = ["cases", "reference"]

@@ -1,0 +1,106 @@
+"""Softmax in Numba, a row at a time: a row stays in the cache, so memory is read once and written once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..layout import from_rows, is_fastest, row_order, to_rows
+from ..numba_config import prange, serial_and_parallel
+from ..registry import kernel
+from ..vecmath import ONE, ZERO, exp, largest
+from .reference import log_vjp_cost, value_cost, vjp_cost
+
+COMPILED_FROM = 1 << 10  # elements; NumPy is as quick below
+PARALLEL_FROM = 1 << 15  # elements; below this a second thread costs more than it saves
+
+
+def _softmax(x, y):
+    for i in prange(x.shape[0]):
+        row, out = x[i], y[i]
+        top, total = largest(row), ZERO
+        for j in range(row.size):
+            e = exp(row[j] - top)
+            out[j] = e
+            total += e
+        scale = ONE / total
+        for j in range(row.size):
+            out[j] *= scale
+
+
+def _softmax_vjp(g, y, dx):
+    for i in prange(y.shape[0]):
+        slope, row, out = g[i], y[i], dx[i]
+        mean = ZERO
+        for j in range(row.size):
+            mean += slope[j] * row[j]
+        for j in range(row.size):
+            out[j] = row[j] * (slope[j] - mean)
+
+
+def _log_softmax(x, y):
+    for i in prange(x.shape[0]):
+        row, out = x[i], y[i]
+        top, total = largest(row), ZERO
+        for j in range(row.size):
+            total += exp(row[j] - top)
+        log_total = np.float32(math.log(total))
+        for j in range(row.size):
+            out[j] = (row[j] - top) - log_total
+
+
+def _log_softmax_vjp(g, y, dx):
+    for i in prange(y.shape[0]):
+        slope, row, out = g[i], y[i], dx[i]
+        total = ZERO
+        for j in range(row.size):
+            total += slope[j]
+        for j in range(row.size):
+            out[j] = slope[j] - exp(row[j]) * total
+
+
+# "reassoc": sums are added up in the lanes of a vector
+_compiled = {
+    body: serial_and_parallel(body, error_model="numpy", fastmath={"contract", "reassoc"})
+    for body in (_softmax, _softmax_vjp, _log_softmax, _log_softmax_vjp)
+}
+
+
+def _runs_along_memory(x: np.ndarray, *_: Any, dim: int) -> bool:
+    return x.size >= COMPILED_FROM and is_fastest(x, dim)
+
+
+def _by_rows(body: Callable, *arrays: np.ndarray, dim: int) -> np.ndarray:
+    """``body`` on the arrays as rows along ``dim``, in the memory order of the last array."""
+    like = arrays[-1]
+    order = row_order(like, dim)
+    rows = [to_rows(a, order) for a in arrays]
+    out = np.empty_like(rows[-1])
+    _compiled[body][like.size >= PARALLEL_FROM](*rows, out)
+    return from_rows(out, like.shape, order)
+
+
+_on_cpu: dict[str, Any] = {"impl": "numba", "device": "cpu", "dtypes": "f4"}
+
+
+@kernel("softmax", cost=value_cost, when=_runs_along_memory, **_on_cpu)
+def softmax(x: np.ndarray, *, dim: int) -> np.ndarray:
+    return _by_rows(_softmax, x, dim=dim)
+
+
+@kernel("softmax_vjp", cost=vjp_cost, **_on_cpu)
+def softmax_vjp(g: np.ndarray, y: np.ndarray, x: None, *, dim: int) -> np.ndarray:
+    return _by_rows(_softmax_vjp, g, y, dim=dim)
+
+
+@kernel("log_softmax", cost=value_cost, when=_runs_along_memory, **_on_cpu)
+def log_softmax(x: np.ndarray, *, dim: int) -> np.ndarray:
+    return _by_rows(_log_softmax, x, dim=dim)
+
+
+@kernel("log_softmax_vjp", cost=log_vjp_cost, **_on_cpu)
+def log_softmax_vjp(g: np.ndarray, y: np.ndarray, x: None, *, dim: int) -> np.ndarray:
+    return _by_rows(_log_softmax_vjp, g, y, dim=dim)

@@ -1,0 +1,107 @@
+"""The in-place kernels of optimizers: the Numba versions have the bits of the specification."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scratchgen import kernels
+from scratchgen.kernels import registry
+
+SIZES = [(), (0,), (1,), (7,), (33, 5), (300, 257)]  # the last one runs in parallel
+
+
+def arrays(rng, shape, dtype, amsgrad):
+    param, grad, first = (np.asarray(rng.normal(size=shape), dtype) for _ in range(3))
+    second, top = (np.asarray(rng.random(size=shape), dtype) for _ in range(2))
+    return [param, grad, first, second, top if amsgrad else None]
+
+
+def copies(values):
+    return [None if a is None else a.copy() for a in values]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("amsgrad", [False, True])
+@pytest.mark.parametrize(
+    "kwargs", [{}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "decoupled": True}, {"maximize": True}]
+)
+def test_adam_in_numba_equals_the_reference_bit_for_bit(dtype, amsgrad, kwargs):
+    rng = np.random.default_rng(0)
+    reference, numba = (kernels.implementations("adam", "cpu")[name].fn for name in ("reference", "numba"))
+    for shape in SIZES:
+        values = arrays(rng, shape, dtype, amsgrad)
+        ours, expected = copies(values), copies(values)
+        for step in (1, 2, 50):
+            options = {"step": step, "lr": 0.01, "betas": (0.9, 0.999), "eps": 1e-8, **kwargs}
+            changed = numba(*ours, **options)
+            assert [a is b for a, b in zip(changed, [ours[0], *ours[2:]])] == [True] * (3 + amsgrad)
+            assert len(changed) == len(reference(*expected, **options))
+        for a, b in zip(ours, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(ours[1], values[1])  # the gradient is only read
+
+
+def test_adam_shows_a_nan():
+    for name, implementation in kernels.implementations("adam", "cpu").items():
+        values = arrays(np.random.default_rng(0), (4,), np.float32, True)
+        values[1][2] = np.nan
+        param, *_ = implementation.fn(*values, step=1, lr=0.01, betas=(0.9, 0.999), eps=1e-8)
+        assert np.isnan(param).tolist() == [False, False, True, False], name
+
+
+def test_adam_in_any_layout():
+    """A gradient may lie in memory as it likes; a parameter that is not contiguous goes to the reference."""
+    rng = np.random.default_rng(0)
+    options = {"step": 3, "lr": 0.01, "betas": (0.9, 0.999), "eps": 1e-8}
+    values = arrays(rng, (6, 4), np.float64, False)
+    expected = copies(values)
+    kernels.implementations("adam")["reference"].fn(*expected, **options)
+
+    layouts = {
+        "transposed": lambda a: np.asfortranarray(a),
+        "sliced": lambda a: np.repeat(a, 2, axis=1)[:, ::2],
+        "reversed": lambda a: a[::-1].copy()[::-1],
+    }
+    for change in layouts.values():
+        ours = copies(values)
+        ours[1] = change(ours[1])
+        chosen = registry.select("adam", "cpu", tuple(ours), {})
+        assert chosen.impl == "numba"
+        chosen.fn(*ours, **options)
+        np.testing.assert_array_equal(ours[0], expected[0])
+
+        ours = [None if a is None else change(a) for a in copies(values)]
+        chosen = registry.select("adam", "cpu", tuple(ours), {})
+        assert chosen.impl == "reference"
+        chosen.fn(*ours, **options)
+        np.testing.assert_array_equal(ours[0], expected[0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_ema_in_numba_equals_the_reference_bit_for_bit(dtype):
+    rng = np.random.default_rng(0)
+    reference, numba = (kernels.implementations("ema", "cpu")[name].fn for name in ("reference", "numba"))
+    for shape in SIZES:
+        average, value = (np.asarray(rng.normal(size=shape), dtype) for _ in range(2))
+        ours, expected = average.copy(), average.copy()
+        assert numba(ours, value, decay=0.99) is ours
+        reference(expected, value, decay=0.99)
+        np.testing.assert_array_equal(ours, expected)
+        np.testing.assert_allclose(ours, 0.99 * average + 0.01 * value, rtol=1e-5, atol=1e-6)
+
+
+def test_ema_of_strided_arrays_goes_to_the_reference():
+    average, value = np.zeros((4, 6))[:, ::2], np.ones((4, 3))
+    assert registry.select("ema", "cpu", (average, value), {}).impl == "reference"
+    assert registry.select("ema", "cpu", (value, np.ones((4, 3))), {}).impl == "numba"
+
+
+def test_serial_and_parallel_versions_are_two_in_the_disk_cache():
+    """Numba's cache ignores options: under one name a serial version would be loaded as the parallel one."""
+    from scratchgen.kernels.adam import cpu
+
+    serial, parallel = cpu._compiled[cpu._plain]
+    assert not serial.targetoptions["parallel"]
+    assert parallel.targetoptions["parallel"]
+    assert serial._cache._impl.filename_base != parallel._cache._impl.filename_base
