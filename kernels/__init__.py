@@ -6,14 +6,20 @@ from .registry import Cost, Kernel, has, implementations, kernel, ops, overrides
 from . import (  # isort: skip  # each folder registers its op's kernels
     activation as activation,
     adam as adam,
+    attention as attention,
     batch_norm as batch_norm,
     bce as bce,
+    conv2d as conv2d,
     cross_entropy as cross_entropy,
     ema as ema,
     group_norm as group_norm,
     layer_norm as layer_norm,
+    matmul as matmul,
     philox as philox,
+    pool2d as pool2d,
+    resample as resample,
     rms_norm as rms_norm,
+    scatter_add as scatter_add,
     softmax as softmax,
 )
 

@@ -46,6 +46,9 @@ def serial_and_parallel(body: Callable[..., Any], **options: Any) -> tuple[Any, 
     The versions need names of their own: Numba's disk cache tells functions apart by file, name and line, not by
     their options, and would load either version where the other is wanted. Nor does it look into the files of what
     they call, so the names also tell the version of ``vecmath``.
+
+    In ``body`` give each view of an array its own statement. From ``row, out = x[i], y[i]`` on, Numba may not know that
+    ``out`` is a part of ``y``, and then the parallel version writes in another order than the source.
     """
 
     def version(suffix: str, parallel: bool) -> Any:

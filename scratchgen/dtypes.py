@@ -38,7 +38,15 @@ def promote(a: np.dtype, b: np.dtype) -> np.dtype:
     if _category[a.kind] != _category[b.kind] and (a.kind in "fc" or b.kind in "fc"):
         higher, lower = (a, b) if _category[a.kind] > _category[b.kind] else (b, a)
         return np.result_type(higher, lower) if lower.kind == "f" else higher
-    return np.result_type(a, b)
+    common = np.result_type(a, b)
+    if _category[common.kind] > max(_category[a.kind], _category[b.kind]):
+        raise TypeError(f"{a} and {b} have no common integer dtype; cast one of them, for instance to int64")
+    return common
+
+
+def can_cast(source: np.dtype, target: np.dtype) -> bool:
+    """``torch.can_cast``: not from float to integer, nor from a number to bool. Precision may be lost."""
+    return _category[source.kind] <= _category[target.kind]
 
 
 def _scalar_dtype(value: Any) -> np.dtype:

@@ -17,7 +17,9 @@ import numpy as np
 from . import kernels
 from .device import Device, cpu
 
-_notes: ContextVar[tuple[dict[Generator, int], ...]] = ContextVar("scratchgen_draws", default=())
+Place = tuple[int, int]  # a generator's seed and counter
+
+_notes: ContextVar[tuple[dict[Generator, Place], ...]] = ContextVar("scratchgen_draws", default=())
 
 
 class Generator:
@@ -39,8 +41,13 @@ class Generator:
         return {"seed": self.seed, "counter": self.counter}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.manual_seed(state["seed"])
-        self.counter = int(state["counter"])
+        self._go_to((state["seed"], state["counter"]))
+
+    def _go_to(self, place: Place) -> None:
+        seed, counter = place
+        if seed != self.seed:
+            self.manual_seed(seed)
+        self.counter = int(counter)
 
     def spawn(self, index: int) -> Generator:
         """An independent stream, determined by this one's seed and ``index``."""
@@ -61,25 +68,37 @@ class Generator:
         return self._draw("philox_normal", _size(shape), 1, device, {"dtype": np.dtype(dtype)}).reshape(shape)
 
     def integers(self, low: int, high: int, shape: tuple[int, ...], device: Device = cpu) -> Any:
-        """An int64 array uniform on ``low .. high - 1`` (bias below 2^-32 of the range)."""
+        """An int64 array uniform on ``low .. high - 1``.
+
+        The probability of each number is off by at most 2^-32 (2^-64 for ranges above 2^32).
+        """
         if high <= low:
             raise ValueError(f"integers: the range {low} .. {high - 1} is empty")
-        if high - low > 1 << 32:
-            raise ValueError(f"integers: a range of {high - low} is above 2^32")
-        bits = self.bits(_size(shape), device).astype(np.uint64)
-        return (low + ((bits * np.uint64(high - low)) >> np.uint64(32)).astype(np.int64)).reshape(shape)
+        if not -(1 << 63) <= low <= high - 1 < 1 << 63:
+            raise ValueError(f"integers: the range {low} .. {high - 1} is not within int64")
+        if high - low <= 1 << 32:
+            words = self.bits(_size(shape), device).astype(np.uint64)
+            offset = (words * np.uint64(high - low)) >> np.uint64(32)
+        else:
+            offset = self._words64(_size(shape), device)
+            if high - low < 1 << 64:
+                offset %= np.uint64(high - low)
+        return (offset + np.uint64(low % (1 << 64))).astype(np.int64).reshape(shape)  # modulo 2^64, as int64 is
 
     def permutation(self, n: int, device: Device = cpu) -> Any:
         """A random order of ``0 .. n - 1``, int64."""
-        bits = self.bits(2 * n, device).astype(np.uint64)
-        return device.xp.argsort((bits[0::2] << np.uint64(32)) | bits[1::2]).astype(np.int64)
+        return device.xp.argsort(self._words64(n, device)).astype(np.int64)
+
+    def _words64(self, count: int, device: Device) -> Any:
+        bits = self.bits(2 * count, device).astype(np.uint64)
+        return (bits[0::2] << np.uint64(32)) | bits[1::2]
 
     def _draw(self, op: str, count: int, words: int, device: Device, attrs: dict[str, Any]) -> Any:
         key = self._keys.get(device)
         if key is None:
             key = self._keys[device] = device.xp.asarray([self.seed], dtype=np.uint64)
         for draws in _notes.get():
-            draws.setdefault(self, self.counter)
+            draws.setdefault(self, (self.seed, self.counter))
         start, self.counter = self.counter, self.counter + -(-count * words // 4)
         chosen = kernels.select(op, device.type, (key,), {"counter": start, "count": count, **attrs})
         return chosen.fn(key, counter=start, count=count, **attrs)
@@ -111,9 +130,9 @@ def seed() -> int:
 
 
 @contextmanager
-def note_draws() -> Iterator[dict[Generator, int]]:
+def note_draws() -> Iterator[dict[Generator, Place]]:
     """Note where each generator that draws inside stood at its first draw."""
-    draws: dict[Generator, int] = {}
+    draws: dict[Generator, Place] = {}
     token = _notes.set((*_notes.get(), draws))
     try:
         yield draws
@@ -122,13 +141,18 @@ def note_draws() -> Iterator[dict[Generator, int]]:
 
 
 @contextmanager
-def replay(draws: dict[Generator, int]) -> Iterator[None]:
-    """Draw the noted numbers again inside, then go on from where the generators stand now."""
-    now = {generator: generator.counter for generator in draws}
-    for generator, counter in draws.items():
-        generator.counter = counter
+def replay(draws: dict[Generator, Place]) -> Iterator[None]:
+    """Draw the noted numbers again inside, then go on from where the generators stand now.
+
+    Numbers drawn again are not noted again: whoever replays the surroundings comes through here anyway.
+    """
+    now = {generator: (generator.seed, generator.counter) for generator in draws}
+    token = _notes.set(())
+    for generator, noted in draws.items():
+        generator._go_to(noted)
     try:
         yield
     finally:
-        for generator, counter in now.items():
-            generator.counter = counter
+        _notes.reset(token)
+        for generator, stood in now.items():
+            generator._go_to(stood)

@@ -109,10 +109,17 @@ def test_dates_mix_the_six_formats_and_no_day_occurs_twice() -> None:
     assert [len(part) for part in splits(dates)] == [10_000, 1_000, 1_000]
     days = dates.trainval.target + dates.test.target
     assert len(set(days)) == len(days)
-    shapes = [re.sub(r"\d+", "9", re.sub(r"[a-z]{4,}", "word", text)) for text in dates.train.source]
-    patterns = ("9/9/9", "9.9.9")
-    for pattern in patterns:
-        assert abs(shapes.count(pattern) - 10_000 / 6) < 4 * np.sqrt(10_000 / 6)
+    formats = (
+        r"\d{1,2} [a-z]+ \d{4}",
+        r"[a-z]+ \d{1,2}, \d{4}",
+        r"\d\d/\d\d/\d{4}",
+        r"[a-z]+day \d{1,2} [a-z]{3} \d{4}",
+        r"[a-z]{3} \d\d \d\d",
+        r"\d{4}\.\d{1,2}\.\d{1,2}",
+    )
+    counts = [sum(re.fullmatch(form, text) is not None for text in dates.train.source) for form in formats]
+    assert sum(counts) == 10_000
+    assert max(abs(count - 10_000 / 6) for count in counts) < 4 * np.sqrt(10_000 / 6)
 
 
 def numbers(text: str) -> list[int]:

@@ -1,8 +1,9 @@
 """The floors and baselines of the 8x8 digits, figure by figure.
 
-The reference is a run of other code on the same split. Its draws came from one generator in the order of `generated`, its
-Gaussian mixtures from scikit-learn with seed 0. Figures that are deterministic given the split must agree to the printed
-digit. Those behind a trained network get a band of 1 %: rounding differences in training were measured to move them by less.
+The reference is a run of other code on the same split. Its draws came from one generator in the order of
+`generated`, its Gaussian mixtures from scikit-learn with seed 0. Figures that are deterministic given the
+split must agree to the printed digit. Those behind a trained network get a band of 1 %: rounding differences
+in training were measured to move them by less.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ def generated(digits: tuple[Array, Array, Array, Array]) -> dict[str, Array]:
 
 
 def _mixture(train: Array, components: int, covariance: str, regularisation: float) -> Array:
-    mixture = GaussianMixture(
-        components, covariance_type=covariance, reg_covar=regularisation, random_state=0
-    ).fit(train)
+    mixture = GaussianMixture(components, covariance_type=covariance, reg_covar=regularisation, random_state=0).fit(
+        train
+    )
     return mixture.sample(N)[0]
 
 
@@ -77,7 +78,8 @@ def test_frechet_neighbours_and_coverage(digits, classifier, generated, name, fd
     test, fake = digits[2] / 16, generated[name] / 16
     real_features, fake_features = classifier.features(test), classifier.features(fake)
     assert metrics.frechet_distance(real_features, fake_features) == pytest.approx(fd, rel=0.01)
-    # The reference breaks ties by the order of the rows, here they count half; a printed digit may differ by one.
+    # The reference breaks ties by the order of the rows, here they count half; a printed digit may differ by
+    # one.
     assert metrics.one_nn(test, fake).accuracy == pytest.approx(one_nn, abs=0.006)
     assert metrics.prdc(real_features, fake_features).coverage == pytest.approx(coverage, abs=0.007)
 

@@ -130,7 +130,7 @@ class TestPRDC:
         assert metrics.prdc(a, b, k) == pytest.approx(expected)
 
     def test_equal_distributions_have_the_exact_expectation(self) -> None:
-        """Ranks are uniform: density 1, coverage 1 - prod_i (N - i) / (2N - i), i = 1..k (Naeem et al. 2020, lemma 2)."""
+        """Ranks are uniform: density 1, coverage 1 - prod_i (N - i) / (2N - i), i = 1..k (Naeem et al. 2020)."""
         n, k = 100, 5
         figures = np.array([metrics.prdc(*_gaussians(seed, n, d=2), k) for seed in range(200)])
         coverage = 1 - np.prod([(n - i) / (2 * n - i) for i in range(1, k + 1)])
@@ -189,22 +189,22 @@ class TestC2ST:
 
     def test_wants_equal_counts(self) -> None:
         a, b = _gaussians(0)
-        with pytest.raises(ValueError, match="equally many samples .* got 300 and 200"):
+        with pytest.raises(ValueError, match="got 300 and 200"):
             metrics.c2st(a, b[:200])
 
 
 def test_half_sample_errors_are_honest() -> None:
     """The error of 1-NN, PRDC and Frechet against the spread over fresh samples: not too small, not twice too large."""
     values, errors, frechet = [], [], []
-    for seed in range(80):
-        a, b = _gaussians(seed, n=120, scale=1.2)
+    for seed in range(60):
+        a, b = _gaussians(seed, n=100, scale=1.2)
 
         def figures(i: np.ndarray, j: np.ndarray, a: np.ndarray = a, b: np.ndarray = b) -> np.ndarray:
             return np.array([*metrics.one_nn(a[i], b[j]), *metrics.prdc(a[i], b[j])])
 
-        everyone = np.arange(120)
+        everyone = np.arange(100)
         values.append(figures(everyone, everyone))
-        errors.append(metrics.half_sample_se(figures, 120, 120, replicates=20))
+        errors.append(metrics.half_sample_se(figures, 100, 100, replicates=16))
         frechet.append((metrics.frechet_distance(a, b), metrics.frechet_distance_se(a, b)))
     ratio = np.sqrt(np.square(errors).mean(axis=0)) / np.std(values, axis=0)
     assert (ratio > 0.85).all(), ratio
@@ -227,7 +227,8 @@ class TestEvaluateSamples:
     def test_every_figure_and_its_error(self, real) -> None:
         test, train = real
         report = metrics.evaluate_samples(test, np.random.default_rng(1).random((160, 1, 4, 4)), train, levels=9)
-        random = "fd nfd kid one_nn one_nn_real one_nn_fake c2st precision recall density coverage memorisation".split()
+        distances, neighbours = ["fd", "nfd", "kid", "c2st"], ["one_nn", "one_nn_real", "one_nn_fake", "memorisation"]
+        random = [*distances, *neighbours, *metrics.PRDC._fields]
         expected = {*random, *(f"{name}_se" for name in random), "fd_floor", "fd_noise", "samples"}
         assert set(report) == expected
         assert all(type(value) is float and np.isfinite(value) for value in report.values())
@@ -277,9 +278,9 @@ class TestEvaluateSamples:
             metrics.evaluate_samples(test, test[..., :3], train)
         with pytest.raises(ValueError, match="10 samples are too few for 5 neighbours"):
             metrics.evaluate_samples(test[:10], test, train)
+        broken = test.copy()
+        broken[3, 0, 0, 0] = np.nan
         with pytest.raises(ValueError, match="fake: 1 of 160 samples hold NaN"):
-            broken = test.copy()
-            broken[3, 0, 0, 0] = np.nan
             metrics.evaluate_samples(test, broken, train)
 
 

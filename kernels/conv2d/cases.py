@@ -41,21 +41,36 @@ LAYERS = (
 )
 
 
-def _problems(rng: np.random.Generator) -> Iterator[tuple[Layer, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]]:
-    """Each layer with x, w, an output-shaped y, and the geometry that its three kernels share."""
-    for layer in LAYERS:
-        lengths = zip(layer.x[2:], layer.w[2:], layer.stride, layer.padding, layer.dilation)
+def _problems(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]]:
+    """Each layer's name, an x, a w and a y of its shapes, and the geometry that its three kernels share."""
+    for name, x, w, *geometry, groups in LAYERS:
+        stride, padding, dilation = geometry
+        lengths = zip(x[2:], w[2:], stride, padding, dilation)
         size = [(m + 2 * p - reach(d, t)) // step + 1 for m, t, step, p, d in lengths]
-        x, w = rng.standard_normal(layer.x), rng.standard_normal(layer.w)
-        y = rng.standard_normal((layer.x[0], layer.w[0], *size))
-        yield layer, x, w, y, layer._asdict() | {"name": None, "x": None, "w": None}
+        arrays = (rng.standard_normal(shape) for shape in (x, w, (x[0], w[0], *size)))
+        yield name, *arrays, {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
 
 
-def _attrs(layer: Layer, size: tuple[int, ...]) -> dict[str, Any]:
-    return {
-        "size": size,
-        "stride": layer.stride,
-        "padding": layer.padding,
-        "dilation": layer.dilation,
-        "groups": layer.groups,
-    }
+@cases("conv2d")
+def values(rng: np.random.Generator) -> Iterator[Case]:
+    for name, x, w, y, geometry in _problems(rng):
+        yield Case(name, (x, w, None), {"size": y.shape[2:], **geometry})
+        yield Case(f"{name}, channels last", (_channels_last(x), w, rng.standard_normal(len(w))), {"size": y.shape[2:], **geometry})
+
+
+@cases("conv2d_input")
+def input_gradients(rng: np.random.Generator) -> Iterator[Case]:
+    for name, x, w, y, geometry in _problems(rng):
+        yield Case(name, (y, w, None), {"size": x.shape[2:], **geometry})
+        yield Case(f"{name}, channels last", (_channels_last(y), w, rng.standard_normal(x.shape[1])), {"size": x.shape[2:], **geometry})
+
+
+@cases("conv2d_weight")
+def weight_gradients(rng: np.random.Generator) -> Iterator[Case]:
+    for name, x, w, y, geometry in _problems(rng):
+        yield Case(name, (x, y), {"size": w.shape[2:], **geometry})
+        yield Case(f"{name}, channels last", (_channels_last(x), _channels_last(y)), {"size": w.shape[2:], **geometry})
+
+
+def _channels_last(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)

@@ -203,9 +203,9 @@ def pad(x: Any, spans: list[int], padding: Pair) -> Any:
 def blocks(images: int, rows: int, row_bytes: int, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
     """Blocks of several whole images, or of rows of one: contiguous in channels-last order, below ``block_bytes``."""
     fitting = max(1, block_bytes // max(row_bytes, 1))
-    some_images, some_rows = (fitting // rows, rows) if fitting >= rows else (1, fitting)
+    some_images, some_rows = (fitting // max(rows, 1), rows) if fitting >= rows else (1, fitting)
     for image in range(0, images, some_images):
-        for row in range(0, rows, some_rows):
+        for row in range(0, rows, max(some_rows, 1)):
             yield slice(image, image + some_images), slice(row, min(row + some_rows, rows))
 
 

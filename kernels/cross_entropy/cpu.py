@@ -20,7 +20,8 @@ def _cross_entropy(x, found, w, counts, weight, smoothing, losses, lses):
     hard, soft = ONE - smoothing, smoothing / np.float32(x.shape[1])
     for i in prange(x.shape[0]):
         row = x[i]
-        top, total = largest(row), ZERO
+        top = largest(row)
+        total = ZERO
         for j in range(row.size):
             total += exp(row[j] - top)
         lse = top + np.float32(math.log(total))
@@ -39,12 +40,14 @@ def _cross_entropy_vjp(x, found, at_target, spread, weight, lses, dx):
     for j in range(weight.size):
         total += weight[j]
     for i in prange(x.shape[0]):
-        row, out, lse, uniform = x[i], dx[i], lses[i], spread[i]
+        row = x[i]
+        out = dx[i]
+        lse = lses[i]
+        uniform = spread[i]
         scale = at_target[i] + uniform * total
         for j in range(row.size):
             out[j] = scale * exp(row[j] - lse) - uniform * weight[j]
-        at = found[i]
-        out[at] = out[at] - at_target[i]
+        out[found[i]] -= at_target[i]
 
 
 # "reassoc": sums are added up in the lanes of a vector

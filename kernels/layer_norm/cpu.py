@@ -24,7 +24,8 @@ BLOCKS = 16
 def _layer_norm(x, weight, bias, eps, y, means, rstds):
     per_count = ONE / np.float32(x.shape[1])
     for i in prange(x.shape[0]):
-        row, out = x[i], y[i]
+        row = x[i]
+        out = y[i]
         total = ZERO
         for j in range(row.size):
             total += row[j]
@@ -42,10 +43,16 @@ def _layer_norm_vjp(g, x, weight, means, rstds, dx, dweight, dbias):
     per_count = ONE / np.float32(x.shape[1])
     block = -(-x.shape[0] // dweight.shape[0])
     for b in prange(dweight.shape[0]):
-        dw, db = dweight[b], dbias[b]
+        dw = dweight[b]
+        db = dbias[b]
         for i in range(b * block, min((b + 1) * block, x.shape[0])):
-            slope, row, out, mean, rstd = g[i], x[i], dx[i], means[i], rstds[i]
-            total, along = ZERO, ZERO
+            slope = g[i]
+            row = x[i]
+            out = dx[i]
+            mean = means[i]
+            rstd = rstds[i]
+            total = ZERO
+            along = ZERO
             for j in range(row.size):
                 z = (row[j] - mean) * rstd
                 scaled = slope[j] * weight[j]

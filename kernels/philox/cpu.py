@@ -17,16 +17,20 @@ PARALLEL_FROM = 1 << 15  # numbers; below this a second thread costs more than i
 
 
 @njit(inline="always")
-def _block(key, counter):  # type: ignore[no-untyped-def]
-    c0, c1 = np.uint32(counter & _LOW), np.uint32(counter >> _32)
-    c2, c3 = np.uint32(0), np.uint32(0)
-    k0, k1 = np.uint32(key & _LOW), np.uint32(key >> _32)
+def rounds(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+    """The bijection of ``reference.rounds`` on uint32 words."""
     for _ in range(10):
         p0, p1 = np.uint64(c0) * _M0, np.uint64(c2) * _M1
         c0, c2 = np.uint32(p1 >> _32) ^ c1 ^ k0, np.uint32(p0 >> _32) ^ c3 ^ k1
         c1, c3 = np.uint32(p1 & _LOW), np.uint32(p0 & _LOW)
         k0, k1 = np.uint32(k0 + _W0), np.uint32(k1 + _W1)
     return np.uint32(c0), np.uint32(c1), np.uint32(c2), np.uint32(c3)
+
+
+@njit(inline="always")
+def _block(key, counter):  # type: ignore[no-untyped-def]
+    low, high, zero = np.uint32(counter & _LOW), np.uint32(counter >> _32), np.uint32(0)
+    return rounds(low, high, zero, zero, np.uint32(key & _LOW), np.uint32(key >> _32))
 
 
 def _bits(key, counter, out):  # type: ignore[no-untyped-def]

@@ -1,3 +1,5 @@
-"""Max pooling. Average pooling is a resampling: see ``kernels/resample``."""
+"""Max pooling of images and its derivatives. Average pooling is a resampling: see the folder of that name."""
 
-from . import reference as reference
+from . import cases, reference
+
+__all__ = ["cases", "reference"]

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..arrays import array_module, channels_last
-from ..registry import kernel
+from ..arrays import array_module, channels_last, widen
+from ..registry import Cost, kernel
 from ..resample.axis import AxisMap, at, read
 
 
-@kernel("max_pool2d")
+def max_pool2d_cost(x: Any, *, rows: AxisMap, columns: AxisMap) -> Cost:
+    """Reads x and writes values and indices once; a comparison for each element of each window."""
+    planes = x.shape[0] * x.shape[1]
+    outputs = planes * rows.outputs * columns.outputs
+    return Cost(x.nbytes + outputs * (x.itemsize + 8), planes * len(rows.index) * len(columns.index))
+
+
+def pool_gather_cost(x: Any, index: Any) -> Cost:
+    """Reads the indices and what they point to and writes as much."""
+    return Cost(index.nbytes + 2 * index.size * x.itemsize, 0)
+
+
+def pool_scatter_cost(y: Any, index: Any, *, size: tuple[int, int]) -> Cost:
+    """Reads both arrays once, writes the zeros, then reads and writes what is added to."""
+    zeros = y.shape[0] * y.shape[1] * size[0] * size[1] * y.itemsize
+    return Cost(3 * y.nbytes + index.nbytes + zeros, y.size)
+
+
+@kernel("max_pool2d", cost=max_pool2d_cost)
 def max_pool2d(x: Any, *, rows: AxisMap, columns: AxisMap) -> tuple[Any, Any]:
     """The largest value of each window and its index in the flattened image, both (N, C, P, Q), channels last.
 
@@ -40,7 +58,7 @@ def _largest(values: Any, index: Any, axis: int, m: AxisMap) -> tuple[Any, Any]:
     return best, best_index
 
 
-@kernel("pool_gather")
+@kernel("pool_gather", cost=pool_gather_cost)
 def pool_gather(x: Any, index: Any) -> Any:
     """``y[n, c, p, q] = x[n, c].flatten()[index[n, c, p, q]]``, channels last in memory."""
     xp = array_module(x)
@@ -50,14 +68,15 @@ def pool_gather(x: Any, index: Any) -> Any:
     return xp.take_along_axis(flat, places, 1).reshape(n, p, q, c).transpose(0, 3, 1, 2)
 
 
-@kernel("pool_scatter")
+@kernel("pool_scatter", cost=pool_scatter_cost)
 def pool_scatter(y: Any, index: Any, *, size: tuple[int, int]) -> Any:
     """The transpose of ``pool_gather``: each element of ``y`` is added to its place in zeros of (N, C, *size)."""
     xp = array_module(y)
     n, c = y.shape[:2]
     pixels = size[0] * size[1]
-    x = xp.zeros((n, *size, c), y.dtype)
+    y_last = widen(channels_last(y))
+    x = xp.zeros((n, *size, c), y_last.dtype)
     images = xp.arange(n).reshape(n, 1, 1, 1) * pixels
     places = (images + channels_last(index)) * c + xp.arange(c)
-    xp.add.at(x.reshape(-1), places.reshape(-1), channels_last(y).reshape(-1))
-    return x.transpose(0, 3, 1, 2)
+    xp.add.at(x.reshape(-1), places.reshape(-1), y_last.reshape(-1))
+    return x.astype(y.dtype, copy=False).transpose(0, 3, 1, 2)

@@ -1,5 +1,6 @@
-"""Resampling: separable sparse linear maps of images, the one op under interpolation and average pooling."""
+"""Resampling of images by separable sparse linear maps: interpolation and average pooling."""
 
-from . import reference as reference
-from .axis import AxisMap as AxisMap
-from .axis import windows as windows
+from . import cases, reference
+from .axis import AxisMap, windows
+
+__all__ = ["AxisMap", "cases", "reference", "windows"]

@@ -30,7 +30,7 @@ class AxisMap:
         self.start = np.searchsorted(entries, np.arange(outputs + 1) * inputs)
         self.weight = None if uniform else weight
         self.scale = float(weight[0]) if uniform else 1.0
-        self.complete = bool((np.diff(self.start) > 0).all())  # no output is empty
+        self.complete = outputs > 0 and bool((np.diff(self.start) > 0).all())  # no output is a sum of nothing
 
     @cached_property
     def transpose(self) -> AxisMap:

@@ -20,8 +20,10 @@ PARALLEL_FROM = 1 << 15  # elements; below this a second thread costs more than 
 
 def _softmax(x, y):
     for i in prange(x.shape[0]):
-        row, out = x[i], y[i]
-        top, total = largest(row), ZERO
+        row = x[i]
+        out = y[i]
+        top = largest(row)
+        total = ZERO
         for j in range(row.size):
             e = exp(row[j] - top)
             out[j] = e
@@ -33,7 +35,9 @@ def _softmax(x, y):
 
 def _softmax_vjp(g, y, dx):
     for i in prange(y.shape[0]):
-        slope, row, out = g[i], y[i], dx[i]
+        slope = g[i]
+        row = y[i]
+        out = dx[i]
         mean = ZERO
         for j in range(row.size):
             mean += slope[j] * row[j]
@@ -43,8 +47,10 @@ def _softmax_vjp(g, y, dx):
 
 def _log_softmax(x, y):
     for i in prange(x.shape[0]):
-        row, out = x[i], y[i]
-        top, total = largest(row), ZERO
+        row = x[i]
+        out = y[i]
+        top = largest(row)
+        total = ZERO
         for j in range(row.size):
             total += exp(row[j] - top)
         log_total = np.float32(math.log(total))
@@ -54,7 +60,9 @@ def _log_softmax(x, y):
 
 def _log_softmax_vjp(g, y, dx):
     for i in prange(y.shape[0]):
-        slope, row, out = g[i], y[i], dx[i]
+        slope = g[i]
+        row = y[i]
+        out = dx[i]
         total = ZERO
         for j in range(row.size):
             total += slope[j]

@@ -31,9 +31,7 @@ class BernoulliMixture:
         data = _binary(x)
         n, d = data.shape
         if not 1 <= components <= n:
-            raise ValueError(
-                f"BernoulliMixture.fit: components must be between 1 and {n} samples, got {components}"
-            )
+            raise ValueError(f"BernoulliMixture.fit: components must be between 1 and {n} samples, got {components}")
         rng = np.random.default_rng(seed)
         start = data[rng.choice(n, components, replace=False)]
         probabilities = np.clip(0.5 * start + 0.25 + 0.1 * rng.standard_normal((components, d)), 0.05, 0.95)
@@ -58,9 +56,7 @@ class BernoulliMixture:
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """``n`` draws (n, D) of zeros and ones."""
         component = rng.choice(len(self.weights), n, p=self.weights)
-        return (rng.random((n, self.probabilities.shape[1])) < self.probabilities[component]).astype(
-            np.float64
-        )
+        return (rng.random((n, self.probabilities.shape[1])) < self.probabilities[component]).astype(np.float64)
 
 
 def independent_bernoulli(x: ArrayLike, smoothing: float = 0.5) -> BernoulliMixture:

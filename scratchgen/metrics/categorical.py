@@ -37,9 +37,7 @@ class CategoricalMixture:
         pixels = _levels(x, levels)
         n, d = pixels.shape
         if not 1 <= components <= n:
-            raise ValueError(
-                f"CategoricalMixture.fit: components must be between 1 and {n} samples, got {components}"
-            )
+            raise ValueError(f"CategoricalMixture.fit: components must be between 1 and {n} samples, got {components}")
         one_hot = _one_hot(pixels, levels)
         marginal = (one_hot.sum(axis=0) / n + 1e-3).reshape(d, levels)
         prior = smoothing * levels * marginal / marginal.sum(axis=1, keepdims=True)

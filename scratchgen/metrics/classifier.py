@@ -118,7 +118,7 @@ def _user_cache() -> Path:
 
 def _load(path: Path) -> FeatureClassifier | None:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             layers = range(len(HIDDEN) + 1)
             return FeatureClassifier(
                 tuple(stored[f"weight{i}"] for i in layers),

@@ -8,9 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from .statistics import Estimate, as_pair
 
 
-def frechet_from_moments(
-    mean_real: ArrayLike, cov_real: ArrayLike, mean_fake: ArrayLike, cov_fake: ArrayLike
-) -> float:
+def frechet_from_moments(mean_real: ArrayLike, cov_real: ArrayLike, mean_fake: ArrayLike, cov_fake: ArrayLike) -> float:
     """Squared Frechet (2-Wasserstein) distance between two Gaussians.
 
     |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2))  (Dowson and Landau 1982; Heusel et al. 2017, eq. 6).
@@ -24,8 +22,8 @@ def frechet_from_moments(
             "frechet_from_moments: need means (D,) and covariances (D, D), "
             f"got {m1.shape}, {s1.shape} and {m2.shape}, {s2.shape}"
         )
-    # tr (S S')^(1/2) is the sum of the singular values of S^(1/2) S'^(1/2). Unlike the root of the product, which turns
-    # complex for singular covariances, this needs roots of symmetric matrices only.
+    # tr (S S')^(1/2) is the sum of the singular values of S^(1/2) S'^(1/2). Unlike the root of the product,
+    # which turns complex for singular covariances, this needs roots of symmetric matrices only.
     cross = np.linalg.svd(_root(s1) @ _root(s2), compute_uv=False).sum()
     return float(((m1 - m2) ** 2).sum() + np.trace(s1) + np.trace(s2) - 2.0 * cross)
 
@@ -72,9 +70,7 @@ def normalised_frechet(fd: float, floor: float, noise: float) -> float:
     FD depends on the classifier behind the features; this ratio can be compared between classifiers.
     """
     if not noise > floor:
-        raise ValueError(
-            f"normalised_frechet: the noise FD ({noise:.4g}) must exceed the floor ({floor:.4g})"
-        )
+        raise ValueError(f"normalised_frechet: the noise FD ({noise:.4g}) must exceed the floor ({floor:.4g})")
     return 100.0 * (fd - floor) / (noise - floor)
 
 
@@ -100,11 +96,7 @@ def kid(real: ArrayLike, fake: ArrayLike) -> Estimate:
 
     mean_a, mean_b = within_a.sum() / (n * (n - 1)), within_b.sum() / (m * (m - 1))
     value = mean_a + mean_b - 2.0 * total / (n * m)
-    without_a = (
-        (within_a.sum() - 2 * within_a) / ((n - 1) * (n - 2)) + mean_b - 2 * (total - cross_a) / ((n - 1) * m)
-    )
-    without_b = (
-        mean_a + (within_b.sum() - 2 * within_b) / ((m - 1) * (m - 2)) - 2 * (total - cross_b) / (n * (m - 1))
-    )
+    without_a = (within_a.sum() - 2 * within_a) / ((n - 1) * (n - 2)) + mean_b - 2 * (total - cross_a) / ((n - 1) * m)
+    without_b = mean_a + (within_b.sum() - 2 * within_b) / ((m - 1) * (m - 2)) - 2 * (total - cross_b) / (n * (m - 1))
     variance = (n - 1) * np.var(without_a) + (m - 1) * np.var(without_b)
     return Estimate(float(value), float(np.sqrt(variance)))

@@ -45,9 +45,7 @@ class DequantisedMixture:
         pixels = as_rows(x, "x").astype(np.float64)
         rng = np.random.default_rng(seed)
         data = np.concatenate([pixels + rng.random(pixels.shape) for _ in range(copies)])
-        mixture = GaussianMixture(
-            components, covariance_type=covariance, reg_covar=regularisation, random_state=seed
-        )
+        mixture = GaussianMixture(components, covariance_type=covariance, reg_covar=regularisation, random_state=seed)
         with warnings.catch_warnings():  # the iteration limit is part of the definition of the baseline
             warnings.simplefilter("ignore", ConvergenceWarning)
             return cls(mixture.fit(data), levels)
@@ -56,9 +54,7 @@ class DequantisedMixture:
         """Bits a dimension of integer ``x`` (N, ...), with the standard error over the samples."""
         pixels = as_rows(x, "x").astype(np.float64)
         rng = np.random.default_rng(seed)
-        nats = -np.mean(
-            [self.mixture.score_samples(pixels + rng.random(pixels.shape)) for _ in range(copies)], axis=0
-        )
+        nats = -np.mean([self.mixture.score_samples(pixels + rng.random(pixels.shape)) for _ in range(copies)], axis=0)
         mean, se = mean_se(nats)
         return Estimate(bits_per_dim(mean, pixels.shape[1]), bits_per_dim(se, pixels.shape[1]))
 
@@ -144,6 +140,4 @@ class ProbabilisticPCA:
         width, dims = self.axes.shape
         log_det = np.log(self.variances).sum() + (width - dims) * np.log(self.noise_variance)
         outside = ((centred**2).sum(axis=1) - (latent**2).sum(axis=1)) / self.noise_variance
-        return -0.5 * (
-            width * np.log(2 * np.pi) + log_det + outside + (latent**2 / self.variances).sum(axis=1)
-        )
+        return -0.5 * (width * np.log(2 * np.pi) + log_det + outside + (latent**2 / self.variances).sum(axis=1))

@@ -19,9 +19,7 @@ def bits_per_dim(nats: float, dims: int, levels: int = 1) -> float:
     (nats / D + log levels) / log 2.
     """
     if dims < 1 or levels < 1:
-        raise ValueError(
-            f"bits_per_dim: dims and levels must be at least 1, got dims={dims}, levels={levels}"
-        )
+        raise ValueError(f"bits_per_dim: dims and levels must be at least 1, got dims={dims}, levels={levels}")
     return (nats / dims + math.log(levels)) / math.log(2.0)
 
 
@@ -41,9 +39,7 @@ def auroc(positive: ArrayLike, negative: ArrayLike) -> Estimate:
     """
     p, q = np.asarray(positive, np.float64).ravel(), np.asarray(negative, np.float64).ravel()
     if p.size < 2 or q.size < 2:
-        raise ValueError(
-            f"auroc: need at least 2 scores on each side, got {p.size} positive and {q.size} negative"
-        )
+        raise ValueError(f"auroc: need at least 2 scores on each side, got {p.size} positive and {q.size} negative")
     if np.isnan(p).any() or np.isnan(q).any():
         raise ValueError("auroc: a score is NaN")
     ranks = rankdata(np.concatenate([p, q]))

@@ -69,9 +69,7 @@ def stacked_modes(
         raise ValueError(f"stacked_modes: need images (N, C, H, W), got shape {x.shape}")
     labels = np.stack([np.asarray(classify(x[:, channel])) for channel in range(x.shape[1])])
     if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"stacked_modes: labels must lie in 0..{classes - 1}, got {labels.min()}..{labels.max()}"
-        )
+        raise ValueError(f"stacked_modes: labels must lie in 0..{classes - 1}, got {labels.min()}..{labels.max()}")
     total = classes ** x.shape[1]
     counts = np.bincount(np.ravel_multi_index(tuple(labels), (classes,) * x.shape[1]), minlength=total)
     return {"modes": float((counts > 0).sum()), "reverse_kl": _kl(counts, np.full(total, 1.0 / total))}

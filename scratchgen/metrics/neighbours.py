@@ -92,9 +92,7 @@ def prdc(real: ArrayLike, fake: ArrayLike, k: int = 5) -> PRDC:
 def prdc_from_distances(distances: PairwiseDistances, k: int) -> PRDC:
     """:func:`prdc` where the distances are known."""
     if not 1 <= k < min(distances.cross.shape):
-        raise ValueError(
-            f"prdc: k must be at least 1 and below both sample counts {distances.cross.shape}, got {k}"
-        )
+        raise ValueError(f"prdc: k must be at least 1 and below both sample counts {distances.cross.shape}, got {k}")
     # Each row holds the zero distance of a point to itself, so position k is the k-th neighbour.
     real_radius = np.partition(distances.real, k, axis=1)[:, k]
     fake_radius = np.partition(distances.fake, k, axis=1)[:, k]
@@ -121,9 +119,7 @@ def memorisation(fake: ArrayLike, test: ArrayLike, train: ArrayLike, percentile:
     ...) in pixel space. Where that many test samples are themselves copies (binarised or tiny images), the
     threshold is 0 and only exact copies count.
     """
-    return share_copied(
-        nearest_squared_distance(fake, train), nearest_squared_distance(test, train), percentile
-    )
+    return share_copied(nearest_squared_distance(fake, train), nearest_squared_distance(test, train), percentile)
 
 
 def share_copied(

@@ -50,9 +50,7 @@ def evaluate_samples(
     test, generated, trained = _images(real_test, fake, train)
     n = min(len(test), len(generated), max_samples)
     if n <= 2 * k:  # the errors come from halves, which need k neighbours too
-        raise ValueError(
-            f"evaluate_samples: {n} samples are too few for {k} neighbours; give more than {2 * k}"
-        )
+        raise ValueError(f"evaluate_samples: {n} samples are too few for {k} neighbours; give more than {2 * k}")
     rng = np.random.default_rng(seed)
     test, generated = (x[np.sort(rng.choice(len(x), n, replace=False))] for x in (test, generated))
     if levels is not None:
@@ -92,9 +90,7 @@ def _neighbour_figures(
     def figures(real_rows: NDArray[np.intp], fake_rows: NDArray[np.intp]) -> NDArray[np.float64]:
         neighbours = one_nn_from_distances(in_pixels.subset(real_rows, fake_rows))
         balls = prdc_from_distances(in_features.subset(real_rows, fake_rows), k)
-        return np.array(
-            [*neighbours, *balls, share_copied(fake_to_train[fake_rows], test_to_train[real_rows])]
-        )
+        return np.array([*neighbours, *balls, share_copied(fake_to_train[fake_rows], test_to_train[real_rows])])
 
     names = ("one_nn", "one_nn_real", "one_nn_fake", *PRDC._fields, "memorisation")
     values = figures(np.arange(len(test)), np.arange(len(generated)))

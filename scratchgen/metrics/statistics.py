@@ -30,9 +30,7 @@ def as_rows(x: ArrayLike, name: str, at_least: int = 2) -> NDArray[np.floating]:
     return rows
 
 
-def as_pair(
-    real: ArrayLike, fake: ArrayLike, at_least: int = 2
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+def as_pair(real: ArrayLike, fake: ArrayLike, at_least: int = 2) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Both samples as rows (see :func:`as_rows`) of one width."""
     real_rows, fake_rows = as_rows(real, "real", at_least), as_rows(fake, "fake", at_least)
     if real_rows.shape[1] != fake_rows.shape[1]:
@@ -62,15 +60,13 @@ def half_sample_se(
 
     ``statistic(real_index, fake_index)`` returns the figure (or an array of figures) on those rows. Halves
     drawn without replacement vary as much as whole samples drawn anew, if the variance falls as 1/N: half the
-    size doubles it, the rows that halves share take that back (delete-d jackknife, Shao and Wu 1989; unlike the
-    delete-one form it holds for statistics that are not smooth). A bootstrap would be wrong, because its
-    repeated rows are nearest neighbours of each other. For neighbour metrics the result is 1.0 to 1.4 times the
-    true error: honest on the large side.
+    size doubles it, the rows that halves share take that back (delete-d jackknife, Shao and Wu 1989; unlike
+    the delete-one form it holds for statistics that are not smooth). A bootstrap would be wrong, because its
+    repeated rows are nearest neighbours of each other. For neighbour metrics the result is 1.0 to 1.4 times
+    the true error: honest on the large side.
     """
     if replicates < 2 or min(n_real, n_fake) < 4:
-        raise ValueError(
-            f"half_sample_se: need 2 replicates and 4 samples, got {replicates} of {n_real} and {n_fake}"
-        )
+        raise ValueError(f"half_sample_se: need 2 replicates and 4 samples, got {replicates} of {n_real} and {n_fake}")
     rng = np.random.default_rng(seed)
     figures = [
         np.asarray(statistic(rng.permutation(n_real)[: n_real // 2], rng.permutation(n_fake)[: n_fake // 2]))

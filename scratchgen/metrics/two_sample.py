@@ -29,9 +29,7 @@ def c2st(real: ArrayLike, fake: ArrayLike, folds: int = 5, seed: int = 0) -> Est
     """
     a, b = as_pair(real, fake, at_least=folds)
     if len(a) != len(b):
-        raise ValueError(
-            f"c2st: give equally many samples (0.5 means chance only then), got {len(a)} and {len(b)}"
-        )
+        raise ValueError(f"c2st: give equally many samples (0.5 means chance only then), got {len(a)} and {len(b)}")
     x, label = np.concatenate([a, b]), np.repeat([0, 1], [len(a), len(b)])
     right = np.empty(len(x))
     for fit, held_out in StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, label):

@@ -66,7 +66,7 @@ class _Conv(Module):
         return values
 
     def reset_parameters(self) -> None:
-        """Weight and bias uniform within ``+-1 / sqrt(fan_in)``, the fan that torch computes from the weight's shape."""
+        """Weight and bias uniform within ``+-1 / sqrt(fan_in)``, with the fan of the weight's shape as torch's."""
         init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             uniform_bias_(self.bias, init.fans(self.weight)[0])

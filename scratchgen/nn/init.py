@@ -158,7 +158,10 @@ def kaiming_normal_(
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """A random matrix with orthogonal rows or columns, whichever are fewer (Saxe et al. 2014); further dims are columns."""
+    """Orthogonal rows or columns, whichever are fewer, uniformly distributed (Saxe et al. 2014).
+
+    Dimensions after the first are taken together as columns.
+    """
     if tensor.ndim < 2:
         raise ValueError(f"orthogonal_: expected at least 2 dimensions, got shape {list(tensor.shape)}")
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])

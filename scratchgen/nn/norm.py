@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .. import ops
+from .. import dtypes, ops
 from ..changes import mark_changed
 from ..device import Device
 from ..recompute import is_recomputing
@@ -61,10 +61,12 @@ class _RunningStats(_Affine):
         super().__init__((num_features,), affine, affine and bias, device, dtype)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        stats = track_running_stats or None
-        self.register_buffer("running_mean", stats and ops.zeros(num_features, dtype=dtype, device=device))
-        self.register_buffer("running_var", stats and ops.ones(num_features, dtype=dtype, device=device))
-        self.register_buffer("num_batches_tracked", stats and ops.zeros((), dtype="int64", device=device))
+        for name, start in (
+            ("running_mean", ops.zeros(num_features, dtype=dtype, device=device)),
+            ("running_var", ops.ones(num_features, dtype=dtype, device=device)),
+            ("num_batches_tracked", ops.zeros((), dtype=dtypes.int64, device=device)),
+        ):
+            self.register_buffer(name, start if track_running_stats else None)
 
     def reset_running_stats(self) -> None:
         """Forget the running statistics."""
@@ -85,15 +87,11 @@ class _RunningStats(_Affine):
                 f"got shape {list(input.shape)}"
             )
 
-    def _tracking_weight(self) -> float:
-        """Count a batch in training; returns its weight in the running statistics."""
-        if self.training and self.num_batches_tracked is not None:
-            if not is_recomputing():
-                self.num_batches_tracked.array += 1
-                mark_changed(self.num_batches_tracked.array)
-            if self.momentum is None:
-                return 1 / self.num_batches_tracked.item()
-        return 0.0 if self.momentum is None else self.momentum
+    def _running(self) -> tuple[Tensor | None, Tensor | None]:
+        """The statistics to evaluate with or to update: none in training if they are not tracked."""
+        if self.training and not self.track_running_stats:
+            return None, None
+        return self.running_mean, self.running_var
 
     def extra_repr(self) -> str:
         return (
@@ -120,16 +118,18 @@ class _BatchNorm(_RunningStats):
     def forward(self, input: Tensor) -> Tensor:
         self._check_input(input)
         of_batch = self.training or self.running_mean is None
-        return ops.batch_norm(
-            input,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            of_batch,
-            self._tracking_weight(),
-            self.eps,
-        )
+        weight = self._count_batch() if self.training and self.track_running_stats else self.momentum or 0.0
+        return ops.batch_norm(input, *self._running(), self.weight, self.bias, of_batch, weight, self.eps)
+
+    def _count_batch(self) -> float:
+        """Count a batch; returns its weight in the running statistics."""
+        count = self.num_batches_tracked
+        if count is not None and not is_recomputing():
+            count.array += 1
+            mark_changed(count.array)
+        if self.momentum is None and count is not None:
+            return 1.0 / count.item()
+        return self.momentum or 0.0
 
 
 class BatchNorm1d(_BatchNorm):
@@ -161,22 +161,18 @@ class _InstanceNorm(_RunningStats):
 
     def forward(self, input: Tensor) -> Tensor:
         self._check_input(input)
-        if input.ndim == self.dims[0]:
-            return self._normalize(input.unsqueeze(0)).squeeze(0)
-        return self._normalize(input)
-
-    def _normalize(self, input: Tensor) -> Tensor:
+        single = input.ndim == self.dims[0]
         of_sample = self.training or self.running_mean is None
-        return ops.instance_norm(
-            input,
-            self.running_mean,
-            self.running_var,
+        y = ops.instance_norm(
+            input.unsqueeze(0) if single else input,
+            *self._running(),
             self.weight,
             self.bias,
             of_sample,
-            self._tracking_weight(),
+            self.momentum or 0.0,
             self.eps,
         )
+        return y.squeeze(0) if single else y
 
 
 class InstanceNorm1d(_InstanceNorm):

@@ -6,46 +6,63 @@ from . import attention as _attention
 from . import compare as _compare
 from . import conv as _conv
 from . import create as _create
+from . import diagonal as _diagonal
 from . import dropout as _dropout
 from . import einsum as _einsum
 from . import elementwise as _elementwise
+from . import fold as _fold
+from . import gather as _gather
 from . import index as _index
 from . import inplace as _inplace
+from . import join as _join
 from . import linalg as _linalg
 from . import loss as _loss
+from . import mask as _mask
 from . import math as _math
 from . import matmul as _matmul
 from . import norm as _norm
+from . import pad as _pad
 from . import pool as _pool
 from . import random as _random
+from . import rearrange as _rearrange
 from . import reduce as _reduce
 from . import resample as _resample
+from . import scan as _scan
 from . import shape as _shape
 from . import softmax as _softmax
 from . import sort as _sort
+from . import spectral as _spectral
 from .activation import *
 from .attention import *
 from .compare import *
 from .conv import *
 from .create import *
+from .diagonal import *
 from .dropout import *
 from .einsum import *
 from .elementwise import *
+from .fold import *
+from .gather import *
 from .index import *
 from .inplace import *
+from .join import *
 from .linalg import *
 from .loss import *
+from .mask import *
 from .math import *
 from .matmul import *
 from .norm import *
+from .pad import *
 from .pool import *
 from .random import *
+from .rearrange import *
 from .reduce import *
 from .resample import *
 from .scan import *
 from .shape import *
 from .softmax import *
 from .sort import *
+from .spectral import *
 
 __all__: list[str] = []
 __all__ += _activation.__all__
@@ -53,20 +70,29 @@ __all__ += _attention.__all__
 __all__ += _compare.__all__
 __all__ += _conv.__all__
 __all__ += _create.__all__
+__all__ += _diagonal.__all__
 __all__ += _dropout.__all__
 __all__ += _einsum.__all__
 __all__ += _elementwise.__all__
+__all__ += _fold.__all__
+__all__ += _gather.__all__
 __all__ += _index.__all__
 __all__ += _inplace.__all__
+__all__ += _join.__all__
 __all__ += _linalg.__all__
 __all__ += _loss.__all__
+__all__ += _mask.__all__
 __all__ += _math.__all__
 __all__ += _matmul.__all__
 __all__ += _norm.__all__
+__all__ += _pad.__all__
 __all__ += _pool.__all__
 __all__ += _random.__all__
+__all__ += _rearrange.__all__
 __all__ += _reduce.__all__
 __all__ += _resample.__all__
+__all__ += _scan.__all__
 __all__ += _shape.__all__
 __all__ += _softmax.__all__
 __all__ += _sort.__all__
+__all__ += _spectral.__all__

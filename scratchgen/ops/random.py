@@ -150,26 +150,31 @@ def normal(
 
 def _require(x: Any, holds: Any, message: str) -> None:
     """Check a condition on values where they are at hand; to look at a GPU's would mean to wait for it."""
-    values = x.array if isinstance(x, Tensor) else np.asarray(x)
-    if isinstance(values, np.ndarray) and not holds(values).all():
+    values = x.array if isinstance(x, Tensor) else x
+    if type(values).__module__.partition(".")[0] != "cupy" and not np.all(holds(np.asarray(values))):
         raise ValueError(message)
+
+
+def check_probabilities(op: str, p: Any) -> None:
+    """Refuse numbers outside [0, 1]."""
+    _require(p, lambda p: (p >= 0) & (p <= 1), f"{op}: probabilities must lie in [0, 1]")
 
 
 def bernoulli_draw(p: Any, shape: tuple[int, ...], dtype: Any, device: Device, generator: Generator | None) -> Any:
     """An array of ones with probability ``p`` (a number or an array) and zeros."""
-    wide = np.float64 if getattr(p, "dtype", None) == np.float64 else np.float32
-    return ((generator or default_generator).uniform(shape, wide, device) < p).astype(dtype)
+    fine = np.float64 if getattr(p, "dtype", None) == np.float64 else np.float32
+    return ((generator or default_generator).uniform(shape, fine, device) < p).astype(dtype)
 
 
 @method()
 def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
     """1 with the probabilities ``input``, else 0."""
-    _require(input, lambda p: (p >= 0) & (p <= 1), "bernoulli: probabilities must lie in [0, 1]")
+    check_probabilities("bernoulli", input)
     array = bernoulli_draw(input.array, input.shape, input.dtype, input.device, generator)
     return wrap(array, input.device)
 
 
-def _exponential(size: tuple[int, ...], device: Device, generator: Generator | None) -> Any:
+def exponential_draw(size: tuple[int, ...], device: Device, generator: Generator | None) -> Any:
     """Standard exponential numbers in float64; never 0, whose logarithm and inverse they are used for."""
     u = (generator or default_generator).uniform(size, np.float64, device)
     return np.maximum(-np.log1p(-u), 2.0**-54)
@@ -180,14 +185,14 @@ def exponential(
 ) -> Tensor:
     """Standard exponential numbers: positive, of mean 1."""
     where = place(device)
-    array = _exponential(size_of(size), where, generator)
+    array = exponential_draw(size_of(size), where, generator)
     return wrap(array.astype(_float_dtype("exponential", dtype)), where)
 
 
 def gumbel(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Place = None) -> Tensor:
     """Standard Gumbel numbers g: ``argmax(logits + g)`` is a draw from the categorical distribution of ``logits``."""
     where = place(device)
-    array = -np.log(_exponential(size_of(size), where, generator))
+    array = -np.log(exponential_draw(size_of(size), where, generator))
     return wrap(array.astype(_float_dtype("gumbel", dtype)), where)
 
 
@@ -215,7 +220,7 @@ def multinomial(
 
 def _without_replacement(weights: Any, count: int, device: Device, generator: Generator | None) -> Any:
     """A race: each item arrives after an exponential time of rate ``weight``, and the first ``count`` are taken."""
-    times = _exponential(weights.shape, device, generator)
+    times = exponential_draw(weights.shape, device, generator)
     with np.errstate(divide="ignore"):
         return np.argsort(times / weights, axis=-1)[:, :count]
 

@@ -8,33 +8,24 @@ Test images go through the same rule once, by a fixed seed, so that every run is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 import scratchgen as sg
-from scratchgen import Generator, Tensor, metrics, nn, viz
+from scratchgen import Generator, Tensor, metrics, nn
 from scratchgen.data import Batches, in_order
 from scratchgen.data.images import Images
-from scratchgen.models.vae import (
-    VAE,
-    Bernoulli,
-    Bound,
-    GaussianHead,
-    active_units,
-    attribute_vector,
-    convolutional,
-    dense,
-    latent_grid,
-    linear_path,
-    spherical_path,
-)
+from scratchgen.models.vae import VAE, Bernoulli, Bound, GaussianHead, active_units, convolutional, dense
 
 from .base import Config, Recipe, Reference
+from .vae_pictures import draw_pictures
 
 
 @dataclass(frozen=True)
@@ -63,15 +54,14 @@ class VAEConfig(Config):
     hold_out: bool = field(default=False, metadata={"help": "leave the validation rows out of training, for a curve on them"})
 
 
-ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
 ELBO_DRAWS = 10  # of z for each test image
 MIXTURE = 100  # components of the Bernoulli mixture beside us
-MIXTURE_ROWS = 20_000  # training images it is fitted to: beyond these it gains nothing that shows
+BASELINE_ROWS = 20_000  # training images that baselines are fitted to; more would gain them nothing that shows
 SAMPLES = 2000  # at most so many images go into the sample metrics
 ROWS = 2000  # images, or copies of one, that are decoded at a time
 
 # The random streams of evaluation: the same in every run, and apart from those of training.
-TEST_IMAGES, TRAIN_IMAGES, BOUNDS, DRAWS, PICTURES = range(5)
+IMAGES, NOISE, DRAWS = range(3)
 
 
 def _stream(index: int) -> Generator:
@@ -111,7 +101,7 @@ class VAERecipe(Recipe):
     def step(self) -> dict[str, float]:
         config = self.config
         images, labels = next(self.batches)
-        x, label = self._observe(images, self.generator), self._label(labels)
+        x, label = self._observe(images, self.generator), self.label(labels)
         if config.importance_samples:
             bound = self.model.importance_bound(x, config.importance_samples, self.generator, label).mean()
             loss, report = -bound, {f"iw_{config.importance_samples}": -bound.item()}
@@ -141,15 +131,15 @@ class VAERecipe(Recipe):
         levels = self.dataset.levels
         return (x * (levels - 1) + uniform) / levels
 
-    def _label(self, labels: np.ndarray) -> Tensor | None:
+    def label(self, labels: np.ndarray) -> Tensor | None:
         return sg.as_tensor(labels, device=self.device) if self.config.conditional else None
 
     def validate(self) -> dict[str, float]:
         if not self.config.hold_out:
             return {}
-        rows, noise = self.dataset.validation, _stream(BOUNDS)
+        rows, noise = self.dataset.validation, _stream(NOISE)
         with self._evaluating():
-            bounds = [self.model.elbo(x, noise, label) for x, label in self._batches(self._observed(rows), rows.labels)]
+            bounds = [self.model.elbo(x, noise, label) for x, label in self.batches_of(self._observed(rows), rows.labels)]
             return _report(_joined(bounds))
 
     # --------------------------------------------------------------------------------------------------- evaluation
@@ -169,12 +159,18 @@ class VAERecipe(Recipe):
         return _array(self._observe(rows.x, _stream(IMAGES)))
 
     @cached_property
-    def _test(self) -> np.ndarray:
+    def test(self) -> np.ndarray:
+        """The test images as the model is shown them (N, C, H, W)."""
         return self._observed(self.dataset.test)
 
-    def _batches(self, x: np.ndarray, labels: np.ndarray, size: int = ROWS) -> Iterator[tuple[Tensor, Tensor | None]]:
+    @cached_property
+    def train(self) -> np.ndarray:
+        """All training images, likewise."""
+        return self._observed(self.dataset.trainval)
+
+    def batches_of(self, x: np.ndarray, labels: np.ndarray, size: int = ROWS) -> Iterator[tuple[Tensor, Tensor | None]]:
         for images, own in in_order((x, labels), size):
-            yield sg.as_tensor(images, device=self.device), self._label(own)
+            yield sg.as_tensor(images, device=self.device), self.label(own)
 
     def evaluate(self) -> dict[str, float]:
         """Bounds of log p(x) in nats a test image, and the sample metrics.
@@ -189,12 +185,12 @@ class VAERecipe(Recipe):
         """``neg_elbo`` and its two terms, ``iw_K``, ``active_units``, and for Gaussian pixels ``bits_per_dim``."""
         count, noise, labels = self.config.evaluation_samples, _stream(NOISE), self.dataset.test.labels
         bounds, means, tight = [], [], []
-        for x, label in self._batches(self._test, labels):
+        for x, label in self.batches_of(self.test, labels):
             means.append(self.model.encode(x, label).mean)
             draws = [self.model.elbo(x, noise, label) for _ in range(ELBO_DRAWS)]
             likelihood = sg.stack([draw.log_likelihood for draw in draws]).mean(0)
             bounds.append(Bound(likelihood, draws[0].kl))
-        for x, label in self._batches(self._test, labels, max(1, ROWS // count)):
+        for x, label in self.batches_of(self.test, labels, max(1, ROWS // count)):
             tight.append(self.model.importance_bound(x, count, noise, label))
         bound = _joined(bounds)
         found = _report(bound)
@@ -214,24 +210,138 @@ class VAERecipe(Recipe):
         classifier = metrics.feature_classifier(f"{self.dataset.name}-{rule}", train, self.dataset.trainval.labels)
         fake = self._generate(len(labels), _stream(NOISE), labels, "drawn")
         levels = 2 if self._is_binary else None
-        found = metrics.evaluate_samples(self._test, fake, train, features=classifier.features, levels=levels)
+        found = metrics.evaluate_samples(self.test, fake, train, features=classifier.features, levels=levels)
         if self.config.conditional:
             found["class_accuracy"] = classifier.accuracy(fake, labels)
         return found
 
-    def baselines(self) -> dict[str, dict[str, float]]:
-        """Exact likelihoods of models without a network. Being exact they stand beside both of our bounds."""
-        train = self._observed(self.dataset.trainval)[:BASELINE_ROWS].reshape(-1, math.prod(self.dataset.shape))
-        test = self._test.reshape(len(self._test), -1)
-        if not self._is_binary:
-            return {"one Gaussian": self._gaussian_baseline(train, test)}
-        fitted = {
-            "independent pixels": metrics.independent_bernoulli(train),
-            f"mixture of {MIXTURE} Bernoullis": metrics.BernoulliMixture.fit(train, MIXTURE),
-        }
-        tight = f"iw_{self.config.evaluation_samples}"
-        found = {}
-        for name, model in fitted.items():
-            value, se = metrics.mean_se(-model.log_prob(test))
-            found[name] = {"neg_elbo": value, "neg_elbo_se": se, tight: value, f"{tight}_se": se}
+    def _sample_metrics(self) -> dict[str, float]:
+        labels = self.dataset.test.labels[:SAMPLES]
+        samples = self._generate(len(labels), _stream(DRAWS), labels, "drawn")
+        found = self._judge(samples)
+        if self.config.conditional:
+            found["class_accuracy"] = self._classifier.accuracy(samples, labels)
         return found
+
+    def _judge(self, samples: np.ndarray) -> dict[str, float]:
+        """The sample metrics, in the feature space of a classifier of images that went through the same rule."""
+        levels = 2 if self._is_binary else None
+        features = self._classifier.features
+        return metrics.evaluate_samples(self.test, samples, self.train, features=features, levels=levels)
+
+    @cached_property
+    def _classifier(self) -> metrics.FeatureClassifier:
+        rule = self.config.binarise if self._is_binary else "dequantised"
+        name = f"{self.dataset.name}-{rule}"
+        return metrics.feature_classifier(name, self.train, self.dataset.trainval.labels)
+
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """Models with an exact likelihood and without a network; being exact it stands beside both of our bounds."""
+        train, test = (x.reshape(len(x), -1) for x in (self.train[:BASELINE_ROWS], self.test))
+        bounds = ("neg_elbo", f"iw_{self.config.evaluation_samples}")
+        found = {}
+        for name, model in (_binary_baselines if self._is_binary else _real_baselines)(train, self.config.latent).items():
+            nats, se = metrics.mean_se(-model.log_prob(test))
+            found[name] = {key: nats for key in bounds} | {f"{key}_se": se for key in bounds}
+            if not self._is_binary:
+                found[name]["bits_per_dim"] = self._bits_per_dim(nats)
+        if self._is_binary:
+            draws = model.sample(min(len(test), SAMPLES), np.random.default_rng(0))
+            found[name] |= self._judge(draws.reshape(-1, *self.dataset.shape))
+        return found
+
+    def references(self) -> list[Reference]:
+        config = self.config
+        if self.dataset.name != "mnist" or not self._is_binary or config.conditional:
+            return []
+        return [
+            Reference(
+                "iw_200",
+                89.78,
+                "pythae (Chadebec et al. 2022), 784-400-40-400-784, 500 epochs; on Larochelle's fixed binarisation of MNIST",
+            )
+        ]
+
+    # ----------------------------------------------------------------------------------------- samples and pictures
+
+    def sample(
+        self,
+        count: int,
+        generator: Generator,
+        *,
+        label: int | None = None,
+        pixels: Literal["mean", "drawn"] = "mean",
+    ) -> dict[str, Any]:
+        """New images. ``label``: of this class (conditional models; by default all classes in turn). ``pixels``: the mean of
+        p(x|z), which is what one shows, or a draw from it, which is what the sample metrics judge."""
+        classes = len(self.dataset.classes)
+        if not self.config.conditional:
+            if label is not None:
+                raise ValueError(f"label={label}: this VAE was trained without labels; train it with conditional=true")
+            return {"samples": self._generate(count, generator, None, pixels)}
+        if label is not None and not 0 <= label < classes:
+            raise ValueError(f"label={label}: the classes are 0 to {classes - 1}")
+        labels = np.arange(count) % classes if label is None else np.full(count, label)
+        return {"samples": self._generate(count, generator, labels, pixels), "labels": labels}
+
+    def _generate(self, count: int, generator: Generator, labels: np.ndarray | None, pixels: str) -> np.ndarray:
+        """``count`` images (count, C, H, W) in [0, 1]. An unconditional model takes no notice of ``labels``."""
+        images = []
+        with self._evaluating():
+            z = self.model.prior(count, generator)
+            for start in range(0, count, ROWS):
+                rows = slice(start, start + ROWS)
+                label = None if labels is None else self.label(labels[rows])
+                p = self.model.decode(z[rows], label)
+                images.append(_array(p.mean if pixels == "mean" else p.rsample(generator)))
+        return np.concatenate(images).clip(0, 1)
+
+    def preview(self, folder: Path, step: int) -> None:
+        with self._evaluating():
+            draw_pictures(self, folder, step)
+
+
+def build(config: VAEConfig, shape: tuple[int, int, int], classes: int) -> VAE:
+    """The network that ``config`` describes, for images of ``shape`` (C, H, W)."""
+    observe = Bernoulli if config.likelihood == "bernoulli" else GaussianHead(config.variance, config.sd)
+    common = dict(
+        latent=config.latent,
+        observe=observe,
+        classes=classes if config.conditional else 0,
+        activation={"relu": nn.ReLU, "silu": nn.SiLU}[config.activation],
+        dropout=config.dropout,
+    )
+    if config.network == "dense":
+        return dense(shape, config.hidden, **common)
+    if len(config.hidden) != 1:
+        raise ValueError(f"network=conv has one dense layer on either side of z: hidden={config.hidden} gives another number")
+    return convolutional(shape, config.channels, config.hidden[0], **common)
+
+
+def _binary_baselines(train: np.ndarray, latent: int) -> dict[str, metrics.BernoulliMixture]:
+    return {
+        "independent pixels": metrics.independent_bernoulli(train),
+        f"mixture of {MIXTURE} Bernoullis": metrics.BernoulliMixture.fit(train, MIXTURE),
+    }
+
+
+def _real_baselines(train: np.ndarray, latent: int) -> dict[str, metrics.ProbabilisticPCA]:
+    """The best linear VAE with as many latents, and with as many as there are pixels: any covariance."""
+    return {
+        "probabilistic PCA": metrics.ProbabilisticPCA.fit(train, latent),
+        "one Gaussian": metrics.ProbabilisticPCA.fit(train, train.shape[1] - 1),
+    }
+
+
+def _report(bound: Bound) -> dict[str, float]:
+    """Means over the images, as losses: less is better."""
+    reconstruction, kl = -bound.log_likelihood.mean().item(), bound.kl.sum(1).mean().item()
+    return {"neg_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
+
+
+def _joined(bounds: list[Bound]) -> Bound:
+    return Bound(*(sg.cat(parts) for parts in zip(*bounds, strict=True)))
+
+
+def _array(x: Tensor) -> np.ndarray:
+    return x.numpy(force=True)

@@ -158,17 +158,21 @@ class Trainer:
         checkpoint.save(path, state)
 
     def resume(self) -> None:
-        """Go back to the last checkpoint. Reads only; ``run`` then drops the lines of metrics written after it."""
+        """Go back to the last checkpoint. Reads only; ``run`` then drops the lines of metrics written after it.
+
+        Raises CheckpointError if the checkpoint is damaged or is of another configuration than the recipe.
+        """
+        path, previous = self.folder / CHECKPOINT, self.folder / PREVIOUS
         try:
-            state = checkpoint.load(self.folder / CHECKPOINT)
+            state = checkpoint.load(path)
         except checkpoint.CheckpointError as error:
-            if (self.folder / PREVIOUS).exists():
-                error.add_note(
-                    f"The checkpoint before it is in {self.folder / PREVIOUS}: rename it to {CHECKPOINT} to go on "
-                    "from there."
-                )
+            if previous.exists():
+                error.add_note(f"The checkpoint before it is {previous}: rename it to {CHECKPOINT} to go on from there.")
             raise
-        self.recipe.load_state(state["recipe"])
+        try:
+            self.recipe.load_state(state["recipe"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise checkpoint.CheckpointError(f"{path} does not fit {self.recipe.name} as configured: {error}") from error
         default_generator.load_state_dict(state["default_generator"])
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
         self._sums, self._count = state["sums"], state["count"]
