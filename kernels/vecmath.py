@@ -23,7 +23,6 @@ ZERO, HALF, ONE, TWO = _f(0), _f(0.5), _f(1), _f(2)
 vector = njit(fastmath={"contract"}, error_model="numpy", nogil=True)
 
 
-
 @vector
 def _float_of(bits):  # type: ignore[no-untyped-def]
     """The float32 that these 32 bits are."""

@@ -231,6 +231,7 @@ def _conform(node: Node, index: int, g: Any) -> Tensor:
     return g
 
 
+@np.errstate(all="ignore")  # 0 * inf and overflow in a rule are for debug() to find; the forward pass had its say
 def sweep(roots: list[tuple[Any, Tensor]], wanted: dict | None, create_graph: bool, retain: bool, cut: bool) -> dict:
     """Propagate gradients from ``roots``; return those of the ``wanted`` sources (of all leaves if None).
 

@@ -102,9 +102,12 @@ OPERATORS = {
 def test_operators_take_numbers_on_both_sides(symbol):
     f = OPERATORS[symbol]
     x = np.array([[0.5, 2.0], [2.5, 3.0]])
-    for number in (2.5, 2, 3.0):
-        assert_like_torch(lambda t, n=number: f(t, n), lambda t, n=number: f(t, n), x)
-        assert_like_torch(lambda t, n=number: f(n, t), lambda t, n=number: f(n, t), x)
+    for number in (2.7, 2, 3.2):
+        from_right, from_left = lambda t, n=number: f(t, n), lambda t, n=number: f(n, t)
+        assert_like_torch(from_right, from_right, x, gradients=symbol != "//")
+        assert_like_torch(from_left, from_left, x, gradients=symbol not in ("//", "%"))
+    if symbol not in "<= >= == !=":
+        check_grad(lambda t: f(2.7, t), x)
 
 
 @pytest.mark.parametrize("symbol", OPERATORS)
@@ -227,17 +230,19 @@ def test_rounding_modes_are_checked():
         sg.div(sg.ones(2), 2, rounding_mode="up")
 
 
-SPECIAL = np.array([NAN, INF, -INF, 0.0, -0.0, 1.0, -1.0, 0.5, 88.0, -104.0, 1e30, -1e30, 1e-40])
+SPECIAL = np.array([INF, -INF, 0.0, -0.0, 1.0, -1.0, 0.5, 88.0, -104.0, 1e30, -1e30, 1e-40, NAN])
+# Not here: functions that torch rounds otherwise at 1e30, or at the poles of lgamma.
+FAITHFUL = sorted(set(UNARY))
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(UNARY) - {"lgamma", "digamma", "sign", "frac", "sin", "cos", "tan", "erfinv", "logit"})
-)
+@pytest.mark.parametrize("name", FAITHFUL)
 def test_special_values_are_torchs_and_silent(name):
-    for dtype in (np.float32, np.float64):
-        x = SPECIAL.astype(dtype)
-        with np.errstate(invalid="ignore"):
-            assert_like_torch(getattr(sg, name), getattr(torch, name), x, rtol=2e-6)
+    # torch's derivative of |NaN| is 0, and so is its sign; here both are NaN
+    x = SPECIAL[:-1] if name in ("abs", "sign") else SPECIAL
+    assert_like_torch(getattr(sg, name), getattr(torch, name), x)
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float32)
+    assert_like_torch(getattr(sg, name), getattr(torch, name), x, rtol=2e-6)
 
 
 def test_division_and_powers_of_special_values_are_silent():
@@ -248,10 +253,11 @@ def test_division_and_powers_of_special_values_are_silent():
 
 
 def test_sigmoid_keeps_its_precision_in_the_tail():
-    x = np.array([-800.0, -100.0, -50.0, 0.0, 50.0, 800.0], np.float32)
+    x = np.array([-800.0, -87.0, -50.0, 0.0, 50.0, 800.0], np.float32)
     y = sg.sigmoid(sg.tensor(x)).numpy()
-    np.testing.assert_allclose(y, 1 / (1 + np.exp(-x.astype(np.longdouble))), rtol=1e-6)
-    assert sg.sigmoid(sg.tensor([-INF, INF, NAN])).tolist()[:2] == [0.0, 1.0]
+    np.testing.assert_allclose(y, 1 / (1 + np.exp(-x.astype(np.float64).clip(-700))), rtol=1e-6, atol=1e-45)
+    assert sg.sigmoid(sg.tensor([-INF, INF])).tolist() == [0.0, 1.0]
+    assert sg.sigmoid(sg.tensor(NAN)).isnan()
 
 
 def test_logaddexp_of_infinities():
@@ -266,8 +272,10 @@ def test_logaddexp_of_infinities():
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
 def test_polygamma(n):
-    x = np.random.default_rng(0).uniform(0.8, 4, (2, 3))
-    assert_like_torch(lambda t: sg.polygamma(n, t), lambda t: torch.polygamma(n, t), x)
+    mpmath = pytest.importorskip("mpmath")
+    x = np.array([0.8, 1.0, 2.5, 4.0, 30.0])
+    expected = [float(mpmath.psi(n, v)) for v in x]
+    np.testing.assert_allclose(sg.polygamma(n, sg.tensor(x)).numpy(), expected, rtol=1e-12)
     check_grad(lambda t: t.polygamma(n), x, order=2)
     with pytest.raises(ValueError, match="order must not be negative, got -1"):
         sg.polygamma(-1, sg.ones(1))

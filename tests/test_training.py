@@ -130,19 +130,19 @@ def child(folder: Path, kill_at: int, where: str) -> None:
     recipe = Toy()
     trainer = Trainer(recipe, folder, quiet=True)
 
-    def killing_update(self: Any, *arguments: Any) -> None:
+    def killing_schedule(self: Any, *arguments: Any) -> None:
         if trainer.step + 1 == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        update(self, *arguments)
+        advance(self, *arguments)
 
     def killing_replace(source: Any, target: Any) -> None:
         if trainer.step >= kill_at and Path(target).name == CHECKPOINT:
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)
 
-    if where == "step":  # after the first parameters were updated and before the others are
-        update = type(recipe.schedule).step
-        type(recipe.schedule).step = killing_update
+    if where == "step":  # the optimizer has made its update, the schedule has not
+        advance = type(recipe.schedule).step
+        type(recipe.schedule).step = killing_schedule
     else:
         replace, os.replace = os.replace, killing_replace
     trainer.run()
@@ -344,9 +344,9 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     state = {
         "arrays": {"f": np.float32([[1.5, -0.0], [np.nan, np.inf]]), "i": np.arange(3), "b": np.array([True])},
         "views": [np.arange(6).reshape(2, 3).T, np.arange(6)[::-2], np.broadcast_to(np.float64(2), (2, 2))],
-        "scalars": [np.array(3.0), np.zeros((0, 4)), np.float32(0.1)],
+        "sizes": [np.array(3.0), np.zeros((0, 4))],
         "tensor": sg.tensor([1.0, 2.0]),
-        "plain": {"n": 3, "x": 0.1 + 0.2, "none": None, "text": "a b", "yes": True, "big": 2**64 - 1},
+        "plain": {"n": 3, "x": 0.1 + 0.2, "none": None, "text": "a b", "yes": True, "big": 2**64 - 1, "f4": np.float32(0.1)},
         "keys": {0: {"step": 1}, 7: {}},
         "empty": {"list": [], "dict": {}},
     }
@@ -354,7 +354,7 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     checkpoint.save(path, state)
     loaded = checkpoint.load(path)
     assert list(loaded) == list(state)
-    for name in ("arrays", "views", "scalars"):
+    for name in ("arrays", "views", "sizes"):
         pairs = zip(flatten(state[name]).values(), flatten(loaded[name]).values(), strict=True)
         for given, found in pairs:
             assert np.asarray(given).dtype == np.asarray(found).dtype

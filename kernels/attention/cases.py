@@ -13,7 +13,11 @@ from .reference import scaled_dot_product_attention
 
 def _inputs(rng: np.random.Generator) -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
     def draw(*batch: int, L: int = 7, S: int = 9, E: int = 8, Ev: int = 5) -> tuple[np.ndarray, ...]:
-        return rng.standard_normal((*batch, L, E)), rng.standard_normal((*batch, S, E)), rng.standard_normal((*batch, S, Ev))
+        return (
+            rng.standard_normal((*batch, L, E)),
+            rng.standard_normal((*batch, S, E)),
+            rng.standard_normal((*batch, S, Ev)),
+        )
 
     scale = 8**-0.5
     yield "plain", (*draw(2, 3), None), {"is_causal": False, "scale": scale}

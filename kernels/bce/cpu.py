@@ -60,9 +60,7 @@ def _is_plain(x: np.ndarray, target: np.ndarray, weight: Any, pos_weight: Any, *
     return weight is None and pos_weight is None and x.size >= COMPILED_FROM and target.dtype == x.dtype
 
 
-@kernel(
-    "binary_cross_entropy_with_logits", impl="numba", device="cpu", dtypes="f4", when=_is_plain, cost=value_cost
-)
+@kernel("binary_cross_entropy_with_logits", impl="numba", device="cpu", dtypes="f4", when=_is_plain, cost=value_cost)
 def binary_cross_entropy_with_logits(
     x: np.ndarray, target: np.ndarray, weight: None, pos_weight: None, *, reduction: str
 ) -> np.ndarray:

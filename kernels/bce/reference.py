@@ -21,17 +21,13 @@ def value_cost(x: Any, target: Any, weight: Any, pos_weight: Any, *, reduction: 
     return Cost(bytes=(3 if reduction == "none" else 2) * x.nbytes, flops=36 * x.size)
 
 
-def vjp_cost(
-    g: Any, y: Any, x: Any, target: Any, weight: Any, pos_weight: Any, *, reduction: str, needs: Any
-) -> Cost:
+def vjp_cost(g: Any, y: Any, x: Any, target: Any, weight: Any, pos_weight: Any, *, reduction: str, needs: Any) -> Cost:
     """Reads logits and targets and writes the gradient once."""
     return Cost(bytes=(4 if reduction == "none" else 3) * x.nbytes, flops=22 * x.size)
 
 
 @kernel("binary_cross_entropy_with_logits", cost=value_cost)
-def binary_cross_entropy_with_logits(
-    x: Any, target: Any, weight: Any, pos_weight: Any, *, reduction: str
-) -> Any:
+def binary_cross_entropy_with_logits(x: Any, target: Any, weight: Any, pos_weight: Any, *, reduction: str) -> Any:
     """The loss. ``target`` has x's shape; ``weight`` and ``pos_weight`` broadcast to it or are None."""
     xp = array_module(x)
     dtype, x = x.dtype, widen(x)

@@ -12,6 +12,8 @@ from .reference import Pair, reach
 
 
 class Layer(NamedTuple):
+    """Shapes of x and w, and the geometry."""
+
     name: str
     x: tuple[int, int, int, int]
     w: tuple[int, int, int, int]
@@ -42,35 +44,36 @@ LAYERS = (
 
 
 def _problems(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]]:
-    """Each layer's name, an x, a w and a y of its shapes, and the geometry that its three kernels share."""
-    for name, x, w, *geometry, groups in LAYERS:
-        stride, padding, dilation = geometry
+    """Each layer's name, an x, a w and a y of its shapes, and what its three kernels share; in two memory layouts."""
+    for name, x, w, stride, padding, dilation, groups in LAYERS:
         lengths = zip(x[2:], w[2:], stride, padding, dilation)
         size = [(m + 2 * p - reach(d, t)) // step + 1 for m, t, step, p, d in lengths]
-        arrays = (rng.standard_normal(shape) for shape in (x, w, (x[0], w[0], *size)))
-        yield name, *arrays, {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        first, weight, last = (rng.standard_normal(shape) for shape in (x, w, (x[0], w[0], *size)))
+        yield name, first, weight, last, how
+        yield f"{name}, channels last", _channels_last(first), weight, _channels_last(last), how
+
+
+def _channels_last(x: np.ndarray) -> np.ndarray:
+    return x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
 
 
 @cases("conv2d")
 def values(rng: np.random.Generator) -> Iterator[Case]:
-    for name, x, w, y, geometry in _problems(rng):
-        yield Case(name, (x, w, None), {"size": y.shape[2:], **geometry})
-        yield Case(f"{name}, channels last", (_channels_last(x), w, rng.standard_normal(len(w))), {"size": y.shape[2:], **geometry})
+    """With a bias in every other case."""
+    for i, (name, x, w, y, how) in enumerate(_problems(rng)):
+        yield Case(name, (x, w, rng.standard_normal(len(w)) if i % 2 else None), {"size": y.shape[2:], **how})
 
 
 @cases("conv2d_input")
 def input_gradients(rng: np.random.Generator) -> Iterator[Case]:
-    for name, x, w, y, geometry in _problems(rng):
-        yield Case(name, (y, w, None), {"size": x.shape[2:], **geometry})
-        yield Case(f"{name}, channels last", (_channels_last(y), w, rng.standard_normal(x.shape[1])), {"size": x.shape[2:], **geometry})
+    """With a bias in every other case: that makes it a transposed convolution."""
+    for i, (name, x, w, y, how) in enumerate(_problems(rng)):
+        yield Case(name, (y, w, rng.standard_normal(x.shape[1]) if i % 2 else None), {"size": x.shape[2:], **how})
 
 
 @cases("conv2d_weight")
 def weight_gradients(rng: np.random.Generator) -> Iterator[Case]:
-    for name, x, w, y, geometry in _problems(rng):
-        yield Case(name, (x, y), {"size": w.shape[2:], **geometry})
-        yield Case(f"{name}, channels last", (_channels_last(x), _channels_last(y)), {"size": w.shape[2:], **geometry})
-
-
-def _channels_last(x: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    """From inputs and outputs alone."""
+    for name, x, w, y, how in _problems(rng):
+        yield Case(name, (x, y), {"size": w.shape[2:], **how})

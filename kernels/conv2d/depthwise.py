@@ -36,9 +36,7 @@ def _fits_weight(x: Any, y: Any, *, groups: int, **_: Any) -> bool:
 
 
 @kernel("conv2d", impl="depthwise", when=_fits, cost=conv2d_cost, priority=1)
-def conv2d(
-    x: Any, w: Any, b: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> Any:
+def conv2d(x: Any, w: Any, b: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Any:
     """As the reference, where groups = C = K."""
     taps = w.shape[2:]
     padded = pad(x, span(size, taps, stride, dilation), padding)
@@ -69,9 +67,7 @@ def conv2d_input(
 
 
 @kernel("conv2d_weight", impl="depthwise", when=_fits_weight, cost=conv2d_weight_cost, priority=1)
-def conv2d_weight(
-    x: Any, y: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> Any:
+def conv2d_weight(x: Any, y: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Any:
     """As the reference, where groups = C = K."""
     xp = array_module(x)
     padded = pad(x, span(y.shape[2:], size, stride, dilation), padding)
@@ -97,8 +93,11 @@ def shifted(padded: Any, size: Pair, taps: Pair, stride: Pair, dilation: Pair) -
     for images, rows in blocks(len(padded), size[0], row_bytes, BLOCK_BYTES):
         first, count = rows.start * stride[0], rows.stop - rows.start
         lines = [every(stride[0], first + i * dilation[0], count) for i in range(taps[0])]
-        yield (images, rows), [
-            ((i, j), padded[images, line, column])
-            for i, line in enumerate(lines)
-            for j, column in enumerate(columns)
-        ]
+        yield (
+            (images, rows),
+            [
+                ((i, j), padded[images, line, column])
+                for i, line in enumerate(lines)
+                for j, column in enumerate(columns)
+            ],
+        )

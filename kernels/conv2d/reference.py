@@ -51,9 +51,7 @@ def conv2d_weight_cost(x: Any, y: Any, *, size: Pair, groups: int, **_: Any) -> 
 
 
 @kernel("conv2d", cost=conv2d_cost)
-def conv2d(
-    x: Any, w: Any, b: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> Any:
+def conv2d(x: Any, w: Any, b: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Any:
     """y of shape (N, K, *size), plus b (K,) unless that is None."""
     xp = array_module(x)
     n, k = len(x), len(w)
@@ -75,18 +73,14 @@ def conv2d_input(
         # A plain convolution of y: copying its windows costs about a third of adding up as many of x.
         around = tuple([reach(d, t) - 1 - p for d, t, p in zip(dilation, w.shape[2:], padding)])
         turned = turn(w, groups)
-        return conv2d(
-            y, turned, b, size=size, stride=stride, padding=around, dilation=dilation, groups=groups
-        )
+        return conv2d(y, turned, b, size=size, stride=stride, padding=around, dilation=dilation, groups=groups)
     x = add_windows(y, w, size, stride, padding, dilation, groups)
     x = x[:, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
     return finish(array_module(y).ascontiguousarray(x), b, y.dtype)
 
 
 @kernel("conv2d_weight", cost=conv2d_weight_cost)
-def conv2d_weight(
-    x: Any, y: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> Any:
+def conv2d_weight(x: Any, y: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Any:
     """w of shape (K, C/groups, *size), contiguous."""
     xp = array_module(x)
     c, k = x.shape[1] // groups, y.shape[1] // groups
@@ -102,9 +96,7 @@ def conv2d_weight(
 # --------------------------------------------------------------------------------------------- windows as matrices
 
 
-def window_view(
-    x: Any, taps: Pair, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> Any:
+def window_view(x: Any, taps: Pair, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Any:
     """What each output position reads, (N, P, Q, G, R, S, C/G): a view of the padded channels-last input."""
     n, c = x.shape[:2]
     padded = pad(x, span(size, taps, stride, dilation), padding)
@@ -185,6 +177,7 @@ def span(size: Pair, taps: Pair, stride: Pair, dilation: Pair) -> list[int]:
 
 
 def every(step: int, start: int, count: int) -> slice:
+    """``count`` positions from ``start`` on, ``step`` apart."""
     return slice(start, start + step * (count - 1) + 1, step)
 
 

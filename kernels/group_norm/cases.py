@@ -24,10 +24,14 @@ def _inputs(rng: np.random.Generator) -> Iterator[tuple[str, tuple[Any, ...], di
     yield "no samples", draw(0, 8, 3, 3), {"num_groups": 2, "eps": EPS}
     x, weight, bias = draw(4, 16, 7, 9)
     yield "without parameters", (x, None, None), {"num_groups": 4, "eps": EPS}
-    yield "channels last", (x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2), weight, bias), {
-        "num_groups": 4,
-        "eps": EPS,
-    }
+    yield (
+        "channels last",
+        (x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2), weight, bias),
+        {
+            "num_groups": 4,
+            "eps": EPS,
+        },
+    )
 
 
 @cases("group_norm")

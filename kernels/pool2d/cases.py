@@ -28,12 +28,14 @@ def _inputs(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, AxisMap
 
 @cases("max_pool2d")
 def values(rng: np.random.Generator) -> Iterator[Case]:
+    """Values and indices."""
     for name, x, rows, columns in _inputs(rng):
         yield Case(name, (x,), {"rows": rows, "columns": columns})
 
 
 @cases("pool_gather")
 def gathers(rng: np.random.Generator) -> Iterator[Case]:
+    """At the indices of maxima, from other numbers."""
     for name, x, rows, columns in _inputs(rng):
         _, index = max_pool2d(x, rows=rows, columns=columns)
         yield Case(name, (rng.standard_normal(x.shape), index))
@@ -41,6 +43,7 @@ def gathers(rng: np.random.Generator) -> Iterator[Case]:
 
 @cases("pool_scatter")
 def scatters(rng: np.random.Generator) -> Iterator[Case]:
+    """To the indices of maxima, several of which coincide where windows overlap."""
     for name, x, rows, columns in _inputs(rng):
         y, index = max_pool2d(x, rows=rows, columns=columns)
         yield Case(name, (rng.standard_normal(y.shape), index), {"size": x.shape[2:]})

@@ -17,6 +17,7 @@ def _random(rng: np.random.Generator, inputs: int, outputs: int, entries: int) -
 
 @cases("resample2d")
 def values(rng: np.random.Generator) -> Iterator[Case]:
+    """Each pair of maps on contiguous and on transposed images."""
     twice = windows(12, np.arange(24) // 2, np.arange(24) // 2 + 1, 1)
     pairs = windows(12, np.arange(0, 12, 2), np.arange(0, 12, 2) + 2, 1, np.full(6, 0.5))
     every_third = windows(12, np.arange(0, 12, 3), np.arange(0, 12, 3) + 1, 1)
@@ -29,8 +30,7 @@ def values(rng: np.random.Generator) -> Iterator[Case]:
         ("random entries", some, more),
         ("random entries, transposed", more, some),
     ):
-        shape = (2, 5, rows.inputs if rows else 3, columns.inputs)
-        x = rng.standard_normal(shape)
-        yield Case(name, (x,), {"rows": rows, "columns": columns})
-        yield Case(f"{name}, transposed", (x.transpose(3, 1, 0, 2).copy().transpose(2, 1, 3, 0),), {"rows": rows, "columns": columns})
+        x = rng.standard_normal((columns.inputs, 5, rows.inputs if rows else 3, 2))
+        yield Case(name, (x.transpose(3, 1, 2, 0).copy(),), {"rows": rows, "columns": columns})
+        yield Case(f"{name}, transposed", (x.transpose(3, 1, 2, 0),), {"rows": rows, "columns": columns})
     yield Case("no images", (np.zeros((0, 5, 12, 12)),), {"rows": some, "columns": more})

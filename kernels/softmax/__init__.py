@@ -3,8 +3,6 @@
 from ..registry import provide
 from . import cases, reference
 
-provide(
-    "scratchgen.kernels.softmax.cpu", "cpu", "softmax", "softmax_vjp", "log_softmax", "log_softmax_vjp"
-)
+provide("scratchgen.kernels.softmax.cpu", "cpu", "softmax", "softmax_vjp", "log_softmax", "log_softmax_vjp")
 
 __all__ = ["cases", "reference"]

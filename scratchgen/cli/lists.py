@@ -26,8 +26,14 @@ def list_models() -> int:
 
 def list_data() -> int:
     """Every dataset, and where it is or how to get it."""
-    rows = [[d.name, d.kind, d.what, d.size, d.shape, d.where] for d in data.describe()]
-    print(table(["name", "kind", "what", "train + test", "one row", "where"], rows))
+    found = data.describe()
+    here = [[d.name, "yes" if d.available else "no", d.size, d.what] for d in found]
+    print(table(["name", "here", "train + test", "what"], here))
+    for d in found:
+        if not d.available:
+            print(f"\n{d.name}: scratchgen train MODEL --data {d.name} --download, or: {d.where}", end="")
+    print("\n\nsources and terms:")
+    print(table(["name", "source", "terms"], [[d.name, d.source, d.terms] for d in found]))
     return 0
 
 

@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
         prog="scratchgen", description="Generative AI from the silicon up: train, evaluate and sample every model."
     )
     top.add_argument("--version", action="version", version=f"scratchgen {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
     def command(name: str, help: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=help, description=help, allow_abbrev=False)
@@ -84,7 +84,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 1 (failed), 2 (wrong call), 130 (Ctrl-C)."""
-    options = parser().parse_args(arguments)
+    top = parser()
+    options = top.parse_args(arguments)
+    if options.command is None:
+        top.print_help()
+        return 2
     try:
         return _run(options)
     except UserError as error:

@@ -28,14 +28,20 @@ def check(ops: list[str]) -> int:
     for op in ops:
         if op not in kernels.comparable():
             raise unknown("op with cases to compare on", op, kernels.comparable())
-    rows, failed = [], 0
+    rows, failed = [], False
     for op in ops or kernels.comparable():
         for dtype in ("float32", "float64"):
+            by_impl: dict[str, list[kernels.Comparison]] = {}
             for c in kernels.compare(op, dtype=dtype):
-                failed += not c.passed
-                verdict = "pass" if c.passed else "FAIL"
-                rows.append([c.op, c.impl, c.case, c.dtype, f"{c.error:.1e}", f"{c.tolerance:.0e}", verdict])
-    print(table(["op", "implementation", "case", "dtype", "error", "tolerance", "verdict"], rows))
+                by_impl.setdefault(c.impl, []).append(c)
+            for impl, results in by_impl.items():
+                worst = max(results, key=lambda c: (not c.passed, c.error))
+                failed |= not worst.passed
+                verdict = "pass" if worst.passed else f"FAIL: {worst.case}"
+                rows.append(
+                    [op, impl, dtype, str(len(results)), f"{worst.error:.1e}", f"{worst.tolerance:.0e}", verdict]
+                )
+    print(table(["op", "implementation", "dtype", "cases", "worst error", "tolerance", "verdict"], rows))
     return 1 if failed else 0
 
 

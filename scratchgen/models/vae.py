@@ -85,9 +85,11 @@ class GaussianHead(nn.Module):
         if variance not in ("fixed", "shared", "pixel"):
             raise ValueError(f"GaussianHead: variance must be 'fixed', 'shared' or 'pixel', got {variance!r}")
         self.variance = variance
-        if variance != "pixel":
-            log_variance = sg.tensor(2 * math.log(sd))
-            self.log_variance = nn.Parameter(log_variance, requires_grad=variance == "shared")
+        log_variance = sg.tensor(2 * math.log(sd))
+        if variance == "shared":
+            self.log_variance = nn.Parameter(log_variance)
+        elif variance == "fixed":
+            self.register_buffer("log_variance", log_variance)
 
     def forward(self, output: Tensor) -> Gaussian:
         if self.variance != "pixel":
@@ -293,7 +295,7 @@ def spherical_path(a: Tensor, b: Tensor, steps: int) -> Tensor:
     The straight line between two draws from N(0, I) passes through lengths that the prior hardly ever has; this does not.
     """
     t = _positions(steps, a)
-    cosine = F.cosine_similarity(a, b, dim=-1).unsqueeze(-1)
+    cosine = (a * b).sum(-1, keepdim=True) / (a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True))
     angle = sg.acos(cosine.clamp(-1.0, 1.0))
     near = angle < 1e-4  # the line and the arc agree, and the arc's formula is 0 / 0
     sine = sg.where(near, 1.0, sg.sin(angle))

@@ -15,6 +15,10 @@ class _List(Module):
 
     kind: type = Module
 
+    def __init__(self, items: Iterable[Any] = ()) -> None:
+        super().__init__()
+        self.extend(items)
+
     def _items(self) -> list[Any]:
         return [value for value in vars(self).values() if isinstance(value, self.kind)]
 
@@ -80,8 +84,9 @@ class Sequential(_List):
 
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
         super().__init__()
+        named: Mapping[str, Any]
         if len(modules) == 1 and isinstance(modules[0], Mapping):
-            named: Mapping[str, Any] = modules[0]
+            named = modules[0]
         else:
             named = {str(index): module for index, module in enumerate(modules)}
         for name, module in named.items():
@@ -102,10 +107,6 @@ class Sequential(_List):
 class ModuleList(_List):
     """Modules in a list; it has no forward of its own."""
 
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
-        super().__init__()
-        self.extend(modules)
-
     def _repr_children(self) -> list[str]:
         """Equal neighbours in one line, as ``(0-5): 6 x Linear(...)``."""
         lines, start = [], 0
@@ -120,10 +121,6 @@ class ParameterList(_List):
     """Parameters in a list; Tensors become parameters."""
 
     kind = Parameter
-
-    def __init__(self, values: Iterable[Any] = ()) -> None:
-        super().__init__()
-        self.extend(values)
 
     def _assign(self, name: str, item: Any) -> None:
         self.register_parameter(name, item if isinstance(item, Parameter) else Parameter(item))

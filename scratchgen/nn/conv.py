@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import ops
 from ..device import Device
+from ..ops.spatial import Sizes, each
 from ..tensor import Tensor
 from . import init
 from .linear import uniform_bias_
@@ -22,6 +23,7 @@ class _Conv(Module):
 
     spatial: int
     transposed = False
+    padding: Any  # numbers, "same" or "valid"
     weight: Parameter
     bias: Parameter | None
 
@@ -29,11 +31,11 @@ class _Conv(Module):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int],
-        padding: int | str | Sequence[int],
-        dilation: int | Sequence[int],
-        output_padding: int | Sequence[int],
+        kernel_size: Sizes,
+        stride: Sizes,
+        padding: Sizes | str,
+        dilation: Sizes,
+        output_padding: Sizes,
         groups: int,
         bias: bool,
         padding_mode: str,
@@ -47,23 +49,16 @@ class _Conv(Module):
         if padding_mode not in PADDING_MODES:
             raise ValueError(f"{name}: padding_mode must be one of {', '.join(PADDING_MODES)}, got {padding_mode!r}")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size = self._each("kernel_size", kernel_size)
-        self.stride = self._each("stride", stride)
-        self.padding = padding if isinstance(padding, str) else self._each("padding", padding)
-        self.dilation = self._each("dilation", dilation)
-        self.output_padding = self._each("output_padding", output_padding)
+        self.kernel_size = each(name, "kernel_size", kernel_size, self.spatial, 1)
+        self.stride = each(name, "stride", stride, self.spatial, 1)
+        self.padding = padding if isinstance(padding, str) else each(name, "padding", padding, self.spatial, 0)
+        self.dilation = each(name, "dilation", dilation, self.spatial, 1)
+        self.output_padding = each(name, "output_padding", output_padding, self.spatial, 0)
         self.padding_mode = padding_mode
         channels = (in_channels, out_channels // groups) if self.transposed else (out_channels, in_channels // groups)
         self.weight = Parameter(ops.empty((*channels, *self.kernel_size), dtype=dtype, device=device))
         self.bias = Parameter(ops.empty((out_channels,), dtype=dtype, device=device)) if bias else None
         self.reset_parameters()
-
-    def _each(self, argument: str, value: int | Sequence[int]) -> tuple[int, ...]:
-        """One number for each spatial dimension."""
-        values = (value,) * self.spatial if isinstance(value, int) else tuple(value)
-        if len(values) != self.spatial:
-            raise ValueError(f"{self._get_name()}: {argument} must be an int or {self.spatial} ints, got {value!r}")
-        return values
 
     def reset_parameters(self) -> None:
         """Weight and bias uniform within ``+-1 / sqrt(fan_in)``, with the fan of the weight's shape as torch's."""
@@ -93,10 +88,10 @@ class _ForwardConv(_Conv):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: int | str | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: Sizes | str = 0,
+        dilation: Sizes = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
@@ -131,11 +126,11 @@ class _ForwardConv(_Conv):
             totals = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size)]
             sides = [(total // 2, total - total // 2) for total in totals]
         else:
-            sides = [(int(p), int(p)) for p in self.padding]
+            sides = [(p, p) for p in self.padding]
         return [n for side in reversed(sides) for n in side]
 
     def forward(self, input: Tensor) -> Tensor:
-        padding: Any = self.padding
+        padding = self.padding
         if self.padding_mode != "zeros":
             input = ops.pad(input, self._edges(), mode=PADDING_MODES[self.padding_mode])
             padding = 0
@@ -164,13 +159,13 @@ class _ConvTranspose(_Conv):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
-        output_padding: int | Sequence[int] = 0,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: Sizes = 0,
+        output_padding: Sizes = 0,
         groups: int = 1,
         bias: bool = True,
-        dilation: int | Sequence[int] = 1,
+        dilation: Sizes = 1,
         padding_mode: str = "zeros",
         device: Device | str | None = None,
         dtype: Any = None,
@@ -203,7 +198,7 @@ class _ConvTranspose(_Conv):
         """The output padding that gives ``output_size`` (leading dimensions, if given, are left out)."""
         wanted = tuple(output_size)[-self.spatial :]
         smallest = [
-            (n - 1) * s - 2 * int(p) + d * (k - 1) + 1
+            (n - 1) * s - 2 * p + d * (k - 1) + 1
             for n, s, p, d, k in zip(
                 input.shape[-self.spatial :], self.stride, self.padding, self.dilation, self.kernel_size
             )

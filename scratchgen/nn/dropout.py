@@ -9,15 +9,16 @@ from .module import Module
 
 
 class _Dropout(Module):
-    def __init__(self, p: float = 0.5, generator: Generator | None = None) -> None:
+    """``inplace`` is accepted as in torch and changes nothing: results never overwrite inputs."""
+
+    def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: Generator | None = None) -> None:
         super().__init__()
         if not 0.0 <= p <= 1.0:
             raise ValueError(f"{self._get_name()}: p must be in [0, 1], got {p}")
-        self.p = p
-        self.generator = generator
+        self.p, self.inplace, self.generator = p, inplace, generator
 
     def extra_repr(self) -> str:
-        return f"p={self.p}"
+        return f"p={self.p}, inplace={self.inplace}"
 
 
 class Dropout(_Dropout):
@@ -39,3 +40,10 @@ class Dropout2d(_Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         return ops.dropout2d(input, self.p, self.training, generator=self.generator)
+
+
+class AlphaDropout(_Dropout):
+    """Dropout for SELU, which keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.alpha_dropout(input, self.p, self.training, generator=self.generator)

@@ -41,7 +41,8 @@ class Embedding(Module):
         """An embedding with the table ``embeddings``, which is learnt further unless ``freeze``."""
         if embeddings.ndim != 2:
             raise ValueError(f"Embedding.from_pretrained: expected a matrix, got shape {list(embeddings.shape)}")
-        layer = cls(*embeddings.shape, padding_idx, device=embeddings.device, dtype=embeddings.dtype)
+        rows, columns = embeddings.shape
+        layer = cls(rows, columns, padding_idx, embeddings.device, embeddings.dtype)
         layer.weight = Parameter(embeddings, requires_grad=not freeze)
         return layer
 

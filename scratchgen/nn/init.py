@@ -72,7 +72,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix: a linear layer with it copies its input."""
     if tensor.ndim != 2:
         raise ValueError(f"eye_: expected a matrix, got shape {list(tensor.shape)}")
-    return _set(tensor, np.eye(*tensor.shape))
+    return _set(tensor, np.eye(tensor.shape[0], tensor.shape[1]))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:

@@ -291,11 +291,9 @@ class Module:
         state: dict[str, Tensor] = {}
         for path, module in self.named_modules(remove_duplicate=False):
             place = f"{prefix}{path}." if path else prefix
-            for name, t in module._own_parameters():
+            kept = [(name, t) for name, t in module._own_buffers() if module._persistent[name]]
+            for name, t in [*module._own_parameters(), *kept]:
                 state[place + name] = t if keep_vars else t.detach()
-            for name, t in module._own_buffers():
-                if module._persistent[name]:
-                    state[place + name] = t if keep_vars else t.detach()
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:

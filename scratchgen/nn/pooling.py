@@ -135,3 +135,29 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPool):
     """The mean of windows that cover the image: ``output_size`` is (height, width), None keeping the input's."""
 
     operation = staticmethod(ops.adaptive_avg_pool2d)
+
+
+class _AdaptiveMaxPool(Module):
+    operation: Callable[..., Any]
+
+    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
+        super().__init__()
+        self.output_size, self.return_indices = output_size, return_indices
+
+    def forward(self, input: Tensor) -> Any:
+        return self.operation(input, self.output_size, self.return_indices)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """The maximum of windows chosen so that ``output_size`` of them cover ``(N, C, L)`` or ``(C, L)``."""
+
+    operation = staticmethod(ops.adaptive_max_pool1d)
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    """The maximum of windows that cover the image: ``output_size`` is (height, width), None keeping the input's."""
+
+    operation = staticmethod(ops.adaptive_max_pool2d)

@@ -9,7 +9,7 @@ from .. import ops
 from ..tensor import Tensor
 from .module import Module
 
-Size = int | Sequence[int]
+Pair = int | tuple[int, int]
 
 
 class Flatten(Module):
@@ -71,7 +71,7 @@ class PixelUnshuffle(Module):
 class Unfold(Module):
     """Sliding windows as columns: ``(N, C, H, W)`` to ``(N, C * window size, windows)``."""
 
-    def __init__(self, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1) -> None:
+    def __init__(self, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> None:
         super().__init__()
         self.kernel_size, self.dilation, self.padding, self.stride = kernel_size, dilation, padding, stride
 
@@ -86,7 +86,7 @@ class Fold(Module):
     """The transpose of ``Unfold``: columns are added up where their windows overlap."""
 
     def __init__(
-        self, output_size: Size, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
+        self, output_size: Pair, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1
     ) -> None:
         super().__init__()
         self.output_size = output_size
@@ -133,7 +133,7 @@ class _Pad(Module):
     mode: str
     value = 0.0
 
-    def __init__(self, padding: Size) -> None:
+    def __init__(self, padding: int | Sequence[int]) -> None:
         super().__init__()
         self.padding = (padding,) * (2 * self.spatial) if isinstance(padding, int) else tuple(padding)
         if len(self.padding) != 2 * self.spatial:
@@ -165,7 +165,7 @@ class ZeroPad2d(_Pad):
 class _ConstantPad(_Pad):
     mode = "constant"
 
-    def __init__(self, padding: Size, value: float) -> None:
+    def __init__(self, padding: int | Sequence[int], value: float) -> None:
         super().__init__(padding)
         self.value = value
 

@@ -23,15 +23,15 @@ def summary(module: Module, *inputs: Any) -> str:
         outputs.setdefault(id(m), _shapes(output))  # of the first call, if there are several
 
     handles = [m.register_forward_hook(note) for m in module.modules()]
-    modes = [(m, m.training) for m in module.modules()]
+    modes = [(layer, layer.training) for layer in module.modules()]
     with no_grad(), note_draws() as draws:
         try:
             module.eval()(*[_example(module, x) for x in inputs])
         finally:
             for handle in handles:
                 handle.remove()
-            for m, mode in modes:
-                m.training = mode
+            for layer, mode in modes:
+                layer.training = mode
             for generator, counter in draws.items():
                 generator.counter = counter
 
@@ -63,9 +63,9 @@ def _shapes(output: Any) -> str:
 
 
 def _table(rows: list[tuple[str, str, str]]) -> str:
-    first, second, third = (max(len(row[i]) for row in rows) for i in range(3))
-    lines = [f"{a:<{first}}  {b:<{second}}  {c:>{third}}".rstrip() for a, b, c in rows]
-    lines.insert(1, "-" * (first + second + third + 4))
+    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
+    lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
+    lines.insert(1, "-" * (sum(widths) + 4))
     return "\n".join([*lines, lines[1]])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..declare import method, primitive
 from ..tensor import Tensor, as_tensor
-from .elementwise import common, operands
+from .elementwise import operands
 
 __all__ = [
     "allclose", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "clamp", "clamp_max", "clamp_min", "clip",
@@ -119,8 +119,8 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """
     if input is None and other is None:
         return condition.nonzero(as_tuple=True)
-    device = next((x.device for x in (condition, input, other) if isinstance(x, Tensor)), None)
-    condition = as_tensor(condition, device=device)
+    if not isinstance(condition, Tensor):
+        condition = as_tensor(condition, device=next(x.device for x in (input, other) if isinstance(x, Tensor)))
     if condition.dtype.kind != "b":
         raise TypeError(f"where: the condition must be a bool tensor, got {condition.dtype}; write x != 0")
     if not (isinstance(input, Tensor) or isinstance(other, Tensor)):
@@ -198,12 +198,10 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """
     if min is None and max is None:
         raise ValueError("clamp: at least one of min and max must be given")
-    if min is None:
-        input, max = operands(input, max)
-    elif max is None:
+    if min is not None:
         input, min = operands(input, min)
-    else:
-        input, min, max = common(input, min, max)
+    if max is not None:
+        input, max = operands(input, max)
     return _clamp(input, min, max)
 
 

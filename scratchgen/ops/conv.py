@@ -90,7 +90,7 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Sizes = 1,
 ) -> Tensor:
-    """The transpose of ``conv1d`` in its input: ``input`` (N, C, L) or (C, L), ``weight`` (C, K/groups, S), ``bias`` (K,).
+    """The transpose of ``conv1d``: ``input`` (N, C, L) or (C, L), ``weight`` (C, K/groups, S), ``bias`` (K,).
 
     The result has ``(L - 1) stride - 2 padding + dilation (S - 1) + output_padding + 1`` positions:
     ``output_padding``, below stride or dilation, chooses among the lengths that ``conv1d`` takes to L.
@@ -110,7 +110,7 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Sizes = 1,
 ) -> Tensor:
-    """The transpose of ``conv2d`` in its input: (N, C, H, W) or (C, H, W) with ``weight`` (C, K/groups, R, S).
+    """The transpose of ``conv2d``: ``input`` (N, C, H, W) or (C, H, W), ``weight`` (C, K/groups, R, S), ``bias`` (K,).
 
     Sizes as for ``conv_transpose1d``, one for both directions or a pair for rows and columns.
     """
@@ -140,10 +140,10 @@ def _convolve(
         before = each(op, "padding", padding, dims, 0)
         total = tuple([2 * p for p in before])
     padded = [n + p for n, p in zip(lengths, total)]
-    if any([n < r for n, r in zip(padded, reach)]):
+    if any(n < r for n, r in zip(padded, reach)):
         raise ValueError(
-            f"{op}: a kernel of {list(taps)} with dilation {list(spread)} reaches over {reach} positions, more than the "
-            f"{padded} of input {list(input.shape)} with padding={padding!r}; pad it more or take a smaller kernel"
+            f"{op}: a kernel of {list(taps)} with dilation {list(spread)} reaches over {reach}, more than the "
+            f"{padded} positions of input {list(input.shape)} with padding={padding!r}; pad more or take a smaller one"
         )
     size = [(n - r) // step + 1 for n, r, step in zip(padded, reach, steps)]
     return _apply(_conv2d, input, weight, bias, dims, size, steps, before, spread, groups)
@@ -165,7 +165,7 @@ def _convolve_transposed(
     taps = _check(op, dims, input, weight, bias, groups, transposed=True)
     steps, spread = each(op, "stride", stride, dims, 1), each(op, "dilation", dilation, dims, 1)
     before, extra = each(op, "padding", padding, dims, 0), each(op, "output_padding", output_padding, dims, 0)
-    if any([e >= max(step, d) for e, step, d in zip(extra, steps, spread)]):
+    if any(e >= max(step, d) for e, step, d in zip(extra, steps, spread)):
         raise ValueError(
             f"{op}: output_padding {list(extra)} must be smaller than stride {list(steps)} or dilation {list(spread)}"
         )

@@ -121,11 +121,11 @@ def operands(a: Any, b: Any) -> tuple[Any, Any]:
                 return a, b
             return cast(a, dtypes.result_type(a, b)), b
         return operands(a, _operand(b, a.device))
+    if not isinstance(b, Tensor):
+        raise TypeError(f"expected a Tensor, got {type(a).__name__} and {type(b).__name__}")
     if type(a) in _numbers:
         b, a = operands(b, a)
         return a, b
-    if not isinstance(b, Tensor):
-        raise TypeError(f"expected a Tensor, got {type(a).__name__} and {type(b).__name__}")
     return operands(_operand(a, b.device), b)
 
 

@@ -227,7 +227,7 @@ def _geometry(
     kernels = each(op, "kernel_size", kernel_size, dims, 1)
     strides = kernels if stride is None or stride == () or stride == [] else each(op, "stride", stride, dims, 1)
     paddings, dilations = each(op, "padding", padding, dims, 0), each(op, "dilation", dilation, dims, 1)
-    if any([2 * p > k for p, k in zip(paddings, kernels)]):
+    if any(2 * p > k for p, k in zip(paddings, kernels)):
         raise ValueError(f"{op}: padding {list(paddings)} must be at most half of kernel_size {list(kernels)}")
     axes = []
     for n, k, s, p, d in zip(lengths, kernels, strides, paddings, dilations):

@@ -92,6 +92,8 @@ def repeat(input: Tensor, repeats: Sequence[int]) -> Tensor:
             "expected one non-negative number for each dimension"
         )
     shape = (1,) * lead + input.shape
+    if all(n == 1 for n in repeats):
+        return reshape(input, shape).clone()
     apart = [n for length in shape for n in (1, length)]
     wide = [n for pair in zip(repeats, shape) for n in pair]
     merged = tuple([times * length for times, length in zip(repeats, shape)])

@@ -61,9 +61,7 @@ _FILTERS = {"linear": (_triangle, 1), "cubic": (_cubic, 2)}  # and how far they 
 
 
 @lru_cache(maxsize=64)
-def interpolation(
-    kind: str, inputs: int, outputs: int, scale: float, align_corners: bool, antialias: bool
-) -> AxisMap:
+def interpolation(kind: str, inputs: int, outputs: int, scale: float, align_corners: bool, antialias: bool) -> AxisMap:
     """The map of linear or cubic interpolation. ``scale``: how many inputs an output stands for.
 
     Positions beyond the edges repeat the outermost input. With ``antialias`` a shrinking filter is as wide as an

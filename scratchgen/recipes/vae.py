@@ -9,7 +9,7 @@ Test images go through the same rule once, by a fixed seed, so that every run is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -75,6 +75,36 @@ class VAERecipe(Recipe):
     paper: ClassVar[str] = "Kingma and Welling 2013, Auto-Encoding Variational Bayes"
     default_data: ClassVar[str] = "digits"
     data_names: ClassVar[tuple[str, ...]] = ("digits", "mnist-5k", "mnist", "fashion-mnist")
+    presets: ClassVar[Mapping[str, Mapping[str, VAEConfig]]] = {
+        "tiny": {
+            "digits": VAEConfig(
+                steps=8800,  # 400 epochs
+                batch_size=64,
+                hidden=(256, 256),
+                latent=8,
+                activation="silu",
+                dropout=0.4,
+                binarise="threshold",
+                weight_decay=1e-2,
+                warmup_steps=660,  # 30 epochs
+                evaluation_samples=500,
+            ),
+            "mnist-5k": VAEConfig(
+                steps=6200,  # 200 epochs
+                learning_rate=2e-3,
+                hidden=(512, 512),
+                latent=12,
+                activation="silu",
+                dropout=0.3,
+                weight_decay=1e-2,
+                warmup_steps=620,
+            ),
+            "mnist": VAEConfig(steps=28_080, learning_rate=2e-3),  # 60 epochs
+            "fashion-mnist": VAEConfig(steps=28_080, learning_rate=2e-3),
+        },
+        "full": {"*": VAEConfig(steps=120_000, batch_size=100, learning_rate=2e-3)},
+    }
+    expected: ClassVar[str] = ""
 
     def __init__(self, config: VAEConfig, dataset: Any, device: sg.Device, seed: int) -> None:
         super().__init__(config, dataset, device, seed)

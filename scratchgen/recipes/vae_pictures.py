@@ -28,31 +28,30 @@ def draw_pictures(recipe: VAERecipe, folder: Path, step: int) -> None:
     reconstructions(recipe, folder / "reconstructions.png")
     interpolations(recipe, folder / "interpolation.png")
     attribute(recipe, folder / "attribute.png")
-    latents(recipe, folder / "latents.png")
+    if recipe.config.latent > 1:
+        latents(recipe, folder / "latents.png")
     if recipe.config.latent == 2:
-        latent_plane(recipe, folder / "latent-grid.png")
+        latent_plane(recipe, folder / "latent-plane.png")
 
 
-def reconstructions(recipe: VAERecipe, path: Path, columns: int = 15) -> None:
-    """Rows in pairs: test images, and below each the mean of p(x|z) at the mean of q(z|x)."""
-    x, label = next(recipe.batches_of(recipe.test, recipe.dataset.test.labels, 4 * columns))
+def reconstructions(recipe: VAERecipe, path: Path) -> None:
+    """Test images, and below each the mean of p(x|z) at the mean of q(z|x)."""
+    x, label = next(recipe.batches_of(recipe.test, recipe.dataset.test.labels, 48))
     again = recipe.model.decode(recipe.model.encode(x, label).mean, label).mean
-    rows = sg.stack([images.reshape(-1, columns, *x.shape[1:]) for images in (x, again)], 1)
-    _grid(path, rows, columns)
+    viz.reconstructions(path, _array(x), _array(again))
 
 
 def interpolations(recipe: VAERecipe, path: Path, steps: int = 11) -> None:
-    """Rows in pairs: the straight way and the great circle between two test images, which stand at the ends."""
+    """From one test image to another, a pair of rows each: on the straight line and on the great circle."""
     model, labels, classes = recipe.model, recipe.dataset.test.labels, len(recipe.dataset.classes)
     first, second = np.array([np.flatnonzero(labels == k)[:2] for k in range(classes)]).T
     # Where the label is given z says nothing of the class, so the way stays within one.
     ends = (first, second) if recipe.config.conditional else (first, np.roll(first, -1))
     label = recipe.label(labels[first])
-    a, b = (sg.as_tensor(recipe.test[rows], device=recipe.device) for rows in ends)
-    z_a, z_b = model.encode(a, label).mean, model.encode(b, label).mean
+    z_a, z_b = (model.encode(sg.as_tensor(recipe.test[rows], device=recipe.device), label).mean for rows in ends)
     ways = [model.decode(way(z_a, z_b, steps), label).mean for way in (linear_path, spherical_path)]
-    rows = sg.stack([sg.cat([a[None], way, b[None]]) for way in ways])  # (2, steps + 2, classes, C, H, W)
-    _grid(path, rows.permute(2, 0, 1, 3, 4, 5), steps + 2)
+    rows = sg.stack(ways, 1).transpose(0, 2).flatten(0, 1)  # (classes x 2, steps, C, H, W)
+    viz.interpolation_grid(path, _array(rows), row_labels=["line", "circle"] * classes)
 
 
 def attribute(recipe: VAERecipe, path: Path, steps: int = 11) -> None:
@@ -62,15 +61,16 @@ def attribute(recipe: VAERecipe, path: Path, steps: int = 11) -> None:
     z = sg.cat([recipe.model.encode(x, label).mean for x, label in recipe.batches_of(train, labels)])
     direction = attribute_vector(z, sg.as_tensor(ink > np.median(ink), device=recipe.device))
     x, label = next(recipe.batches_of(recipe.test, recipe.dataset.test.labels, 10))
-    amounts = sg.linspace(-2, 2, steps, device=recipe.device)[:, None, None]
-    varied = recipe.model.decode(recipe.model.encode(x, label).mean + amounts * direction, label).mean
-    _grid(path, varied.transpose(0, 1), steps)
+    amounts = np.linspace(-2, 2, steps, dtype=np.float32)
+    shift = sg.as_tensor(amounts[:, None, None], device=recipe.device) * direction
+    varied = recipe.model.decode(recipe.model.encode(x, label).mean + shift, label).mean
+    viz.film_strip(path, _array(varied.transpose(0, 1)), [f"{amount:+.1f}" for amount in amounts], title="ink")
 
 
 def latents(recipe: VAERecipe, path: Path) -> None:
     """Posterior means of test images, coloured by class; of more than two dimensions the two principal components."""
     x, label = next(recipe.batches_of(recipe.test, recipe.dataset.test.labels))
-    means = recipe.model.encode(x, label).mean.numpy(force=True)
+    means = _array(recipe.model.encode(x, label).mean)
     if recipe.config.latent > 2:
         centred = means - means.mean(0)
         means = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
@@ -79,11 +79,12 @@ def latents(recipe: VAERecipe, path: Path) -> None:
 
 def latent_plane(recipe: VAERecipe, path: Path, side: int = 20) -> None:
     """What a 2-D latent space holds where, out to the prior's last few percent (figure 4 of the paper)."""
-    z = latent_grid(side).to(recipe.device)
+    z = latent_grid(side)
     label = recipe.label(np.zeros(len(z), np.int64))
-    _grid(path, recipe.model.decode(z, label).mean, side)
+    images = recipe.model.decode(z.to(recipe.device), label).mean.reshape(side, side, *recipe.dataset.shape)
+    across, down = _array(z[:side, 0]), _array(z[::side, 1])
+    viz.latent_manifold(path, _array(images), across.tolist(), down.tolist())
 
 
-def _grid(path: Path, images: Tensor, columns: int) -> None:
-    array = images.numpy(force=True)
-    viz.image_grid(path, array.reshape(-1, *array.shape[-3:]), columns=columns)
+def _array(x: Tensor) -> np.ndarray:
+    return x.numpy(force=True)

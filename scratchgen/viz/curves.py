@@ -5,16 +5,39 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogFormatter
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 from . import style
 
-VALIDATION = ("validation_", "val_", "valid_")
+VALIDATION = ("validation_", "val_")
 SMOOTH_FROM = 40  # points; shorter curves are drawn as they are
+
+
+@dataclass(frozen=True)
+class _Curve:
+    is_validation: bool
+    at: NDArray[np.float64]
+    value: NDArray[np.float64]
+
+    @property
+    def is_long(self) -> bool:
+        return len(self.value) >= SMOOTH_FROM
+
+    def smoothed(self) -> NDArray[np.float64]:
+        """A Gaussian mean: an exponential one would lag behind a falling curve. The ends use the points there are."""
+        if not self.is_long:
+            return self.value
+        width = max(1.0, 0.01 * len(self.value))
+        weight = gaussian_filter1d(np.ones_like(self.value), width, mode="constant")
+        return gaussian_filter1d(self.value, width, mode="constant") / weight
 
 
 def loss_curves(
@@ -28,87 +51,76 @@ def loss_curves(
 ) -> Path:
     """Draw the metrics of a run from its ``records``, dicts such as ``{"step": 10, "loss": 0.5}``.
 
-    Each metric gets a panel; ``validation_<metric>`` (or ``val_``) goes into the panel of its metric. Records
-    may lack keys; what is not a finite number is left out. ``keys`` chooses metrics, by default all. Long
-    curves are shown raw and smoothed (exponential mean over 2 % of the points). ``log`` is for the vertical
-    axes; panels with values <= 0 stay linear.
+    Each metric gets a panel; ``validation_<metric>`` (or ``val_<metric>``) goes into the panel of its metric.
+    Records may lack keys; what is not a finite number is left out. ``keys`` chooses metrics, by default all.
+    Long curves are shown raw and smoothed (over 1 % of their length), and the legend gives the end of the
+    smoothed one. ``log`` makes the vertical axes logarithmic, except of panels with values <= 0.
     """
-    chosen = keys if keys is not None else _metrics(records, x)
-    panels = {
-        key: [(name, *_series(records, x, name)) for name in (key, *(v + key for v in VALIDATION))] for key in chosen
-    }
-    panels = {key: [s for s in series if len(s[1])] for key, series in panels.items()}
-    panels = {key: series for key, series in panels.items() if series}
+    chosen = _metrics(records, x) if keys is None else list(keys)
+    panels = {key: curves for key in chosen if (curves := _curves(records, x, key))}
     if not panels:
-        raise ValueError(f"loss_curves: the {len(records)} records hold no number for {list(chosen) or 'any metric'}")
+        raise ValueError(f"loss_curves: the {len(records)} records hold no number for {chosen or 'any metric'}")
 
     columns = 1 if len(panels) == 1 else 2 if len(panels) <= 4 else 3
     rows = math.ceil(len(panels) / columns)
     size = (7.0, 4.2) if len(panels) == 1 else (4.4 * columns, 2.9 * rows + 0.2)
     page, axes = style.figure(*size, rows, columns)
-    for ax, (key, series) in zip(axes, panels.items(), strict=False):
-        _panel(ax, series, log)
+    for ax, (key, curves) in zip(axes, panels.items(), strict=False):
+        _panel(ax, curves, log)
         style.label(ax, key, x)
     for ax in axes[len(panels) :]:
         ax.remove()
-    if title:
-        page.suptitle(title, fontsize=style.TEXT + 3, color=style.INK, x=0.01, ha="left")
+    style.heading(page, title)
     return style.save_figure(page, path)
 
 
 def _metrics(records: Sequence[Mapping[str, Any]], x: str) -> list[str]:
-    """The metrics in order of appearance; validation counts as its training metric."""
+    """The metrics in order of appearance, those of validation under the names of training."""
     names: dict[str, None] = {}
-    for record in records:
-        for key in record:
-            prefix = next((v for v in VALIDATION if key.startswith(v)), "")
-            names.setdefault(key.removeprefix(prefix))
-    names.pop(x, None)
+    for key in (key for record in records for key in record if key != x):
+        prefix = next((prefix for prefix in VALIDATION if key.startswith(prefix)), "")
+        names.setdefault(key.removeprefix(prefix))
     return list(names)
 
 
-def _series(records: Sequence[Mapping[str, Any]], x: str, key: str) -> tuple[np.ndarray, np.ndarray]:
-    points = [(r[x], r[key]) for r in records if _is_number(r.get(x)) and _is_number(r.get(key))]
-    at, value = np.array(points, float).reshape(-1, 2).T
-    return at, value
+def _curves(records: Sequence[Mapping[str, Any]], x: str, key: str) -> list[_Curve]:
+    found = []
+    for name in (key, *(prefix + key for prefix in VALIDATION)):
+        points = [(r[x], r[name]) for r in records if _is_number(r.get(x)) and _is_number(r.get(name))]
+        if points:
+            at, value = np.array(points, np.float64).T
+            found.append(_Curve(name != key, at, value))
+    return found
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and math.isfinite(value)
 
 
-def _panel(ax: Axes, series: Sequence[tuple[str, np.ndarray, np.ndarray]], log: bool) -> None:
-    for i, (name, at, value) in enumerate(series):
-        is_validation = name.startswith(VALIDATION)
-        shown = f"{'validation' if is_validation else 'training'}  {value[-1]:.4g}"
-        colour = style.PALETTE[1 if is_validation else 0]
-        if len(value) >= SMOOTH_FROM:
-            ax.plot(at, value, color=colour, linewidth=0.8, alpha=0.3)
-            value = _smoothed(value, max(2.0, 0.02 * len(value)))
-            ax.plot(at, value, color=colour, linewidth=1.6, label=shown, zorder=3 + i)
-        else:
-            marker = "o" if len(value) < 20 else None
-            ax.plot(at, value, color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=shown, zorder=3 + i)
-    everything = np.concatenate([value for _, _, value in series])
-    if log and everything.min() > 0:
+def _panel(ax: Axes, curves: Sequence[_Curve], log: bool) -> None:
+    for order, curve in enumerate(curves):
+        colour = style.PALETTE[int(curve.is_validation)]
+        line = curve.smoothed()
+        name = f"{'validation' if curve.is_validation else 'training'}  {line[-1]:.4g}"
+        marker = "o" if len(line) < 20 else None
+        ax.plot(
+            curve.at, line, color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=name, zorder=4 + order
+        )
+        if curve.is_long:
+            ax.plot(curve.at, curve.value, color=colour, linewidth=0.8, alpha=0.3, zorder=3)
+    values = np.concatenate([curve.value for curve in curves])
+    if log and values.min() > 0:
         ax.set_yscale("log")
+        # Plain numbers, and also between the powers of ten where the axis spans less than two of them.
+        ax.yaxis.set_major_formatter(LogFormatter())
+        ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2.0, 0.5)))
     else:
-        ax.set_ylim(*_limits(everything))
+        ax.set_ylim(*_limits(values))
     ax.legend(frameon=False, fontsize=style.TEXT, labelcolor=style.INK, handlelength=1.2)
 
 
-def _smoothed(value: np.ndarray, window: float) -> np.ndarray:
-    """Exponential mean with time constant ``window`` points, corrected for its start (as Adam's moments are)."""
-    decay = math.exp(-1.0 / window)
-    mean, weight, means = 0.0, 0.0, np.empty_like(value)
-    for i, v in enumerate(value):
-        mean, weight = decay * mean + (1 - decay) * v, decay * weight + (1 - decay)
-        means[i] = mean / weight
-    return means
-
-
-def _limits(value: np.ndarray) -> tuple[float, float]:
-    """The range without the highest and lowest half percent: one spike, or the first step, must not flatten the rest."""
-    low, high = np.percentile(value, [0.5, 99.5]) if len(value) >= SMOOTH_FROM else (value.min(), value.max())
+def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The range without its outermost half percents: one spike, or the first step, must not flatten the rest."""
+    low, high = np.percentile(values, [0.5, 99.5]) if len(values) >= SMOOTH_FROM else (values.min(), values.max())
     margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
     return float(low - margin), float(high + margin)

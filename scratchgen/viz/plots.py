@@ -30,9 +30,9 @@ def scatter(
     """
     xy = _points(points, "points")
     page, (ax,) = style.figure(6.4, 5.4)
-    size = float(np.clip(4000 / len(xy), 3, 30))
+    size = float(np.clip(6000 / len(xy), 3, 30))
     if labels is None:
-        ax.scatter(*xy.T, s=size, color=style.PALETTE[0], alpha=0.7, linewidths=0)
+        ax.scatter(xy[:, 0], xy[:, 1], size, color=style.PALETTE[0], alpha=0.7, linewidths=0)
     else:
         label = np.asarray(labels)
         if label.shape != (len(xy),):
@@ -42,11 +42,19 @@ def scatter(
             for i, kind in enumerate(kinds):
                 name = str(kind) if names is None else names[int(kind)]
                 own = xy[label == kind]
-                ax.scatter(*own.T, s=size, color=style.PALETTE[i], alpha=0.7, linewidths=0, label=name)
-            _legend_beside(ax)
+                ax.scatter(own[:, 0], own[:, 1], size, color=style.PALETTE[i], alpha=0.7, linewidths=0, label=name)
+            ax.legend(
+                frameon=False,
+                fontsize=style.TEXT,
+                labelcolor=style.INK,
+                loc="center left",
+                bbox_to_anchor=(1.0, 0.5),
+                handletextpad=0.2,
+                markerscale=6.0 / math.sqrt(size),
+            )
         else:
-            drawn = ax.scatter(*xy.T, s=size, c=label, cmap="viridis", alpha=0.8, linewidths=0)
-            _colour_bar(ax, drawn)
+            drawn = ax.scatter(xy[:, 0], xy[:, 1], size, label, cmap="viridis", alpha=0.8, linewidths=0)
+            style.colour_bar(page, drawn, ax)
     ax.set_aspect("equal", "datalim")
     style.label(ax, title)
     return style.save_figure(page, path)
@@ -71,13 +79,13 @@ def samples_2d(
     page, axes = style.figure(3.6 * len(points) + 0.2, 3.9 + 0.3 * (title is not None), 1, len(points))
     for i, (ax, (name, xy)) in enumerate(zip(axes, points.items(), strict=True)):
         size = float(np.clip(8000 / len(xy), 1.5, 12))
-        ax.scatter(*xy.T, s=size, color=style.PALETTE[i % len(style.PALETTE)], alpha=0.5, linewidths=0)
+        ax.scatter(xy[:, 0], xy[:, 1], size, color=style.PALETTE[i % len(style.PALETTE)], alpha=0.5, linewidths=0)
         if centres is not None:
-            ax.scatter(*_points(centres, "centres").T, s=26, marker="+", color=style.INK, linewidths=0.8)
-        _frame(ax, area)
+            middle = _points(centres, "centres")
+            ax.scatter(middle[:, 0], middle[:, 1], 26, marker="+", color=style.INK, linewidths=0.8)
+        _limit(ax, area)
         style.label(ax, name)
-    if title:
-        page.suptitle(title, fontsize=style.TEXT + 3, color=style.INK, x=0.01, ha="left")
+    style.heading(page, title)
     return style.save_figure(page, path)
 
 
@@ -101,8 +109,9 @@ def density_2d(
     left, right, bottom, top = extent
     if samples is not None:
         xy, ax = _points(samples, "samples"), axes.pop(0)
-        ax.scatter(*xy.T, s=float(np.clip(8000 / len(xy), 1.5, 12)), color=style.PALETTE[0], alpha=0.5, linewidths=0)
-        _frame(ax, extent)
+        size = float(np.clip(8000 / len(xy), 1.5, 12))
+        ax.scatter(xy[:, 0], xy[:, 1], size, color=style.PALETTE[0], alpha=0.5, linewidths=0)
+        _limit(ax, extent)
         style.label(ax, "samples")
     grid = np.meshgrid(np.linspace(left, right, resolution), np.linspace(bottom, top, resolution))
     places = np.stack(grid, axis=-1).reshape(-1, 2)
@@ -112,11 +121,10 @@ def density_2d(
             raise ValueError(f"density_2d: {name} gave shape {value.shape} for {len(places)} points")
         image = value.reshape(resolution, resolution)
         ax.imshow(image, origin="lower", extent=extent, cmap=style.SEQUENTIAL, vmin=0.0, interpolation="bilinear")
-        _frame(ax, extent)
-        ax.grid(False)
+        _limit(ax, extent)
+        style.frame(ax)
         style.label(ax, name)
-    if title:
-        page.suptitle(title, fontsize=style.TEXT + 3, color=style.INK, x=0.01, ha="left")
+    style.heading(page, title)
     return style.save_figure(page, path)
 
 
@@ -132,7 +140,7 @@ def histogram(
     sets = {name: np.asarray(v, np.float64).ravel() for name, v in values.items()}
     if not sets or not all(v.size and np.isfinite(v).all() for v in sets.values()):
         raise ValueError("histogram: every set needs at least one number, and only finite ones")
-    edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), bins)
+    edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), bins).tolist()
     page, (ax,) = style.figure(7.0, 4.0)
     for i, (name, v) in enumerate(sets.items()):
         colour = style.PALETTE[i % len(style.PALETTE)]
@@ -175,14 +183,11 @@ def attention_map(
             ax.remove()
             continue
         drawn = ax.imshow(heads[i], cmap=style.SEQUENTIAL, vmin=0.0, vmax=heads.max(), aspect="auto")
-        style.bare(ax)
+        style.frame(ax)
         _tokens(ax, queries if i % across == 0 else [], keys if i >= count - across else [])
         style.label(ax, f"head {i}" if count > 1 else title)
-    bar = page.colorbar(drawn, ax=axes[:count], fraction=0.04, pad=0.02, aspect=30)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=style.MUTED, labelsize=style.TEXT - 1, length=0)
-    if title and count > 1:
-        page.suptitle(title, fontsize=style.TEXT + 3, color=style.INK, x=0.01, ha="left")
+    style.colour_bar(page, drawn, axes[:count])
+    style.heading(page, title if count > 1 else None)
     return style.save_figure(page, path)
 
 
@@ -204,29 +209,13 @@ def _points(points: ArrayLike, name: str) -> NDArray[np.float64]:
 
 
 def _extent(xy: NDArray[np.float64]) -> Extent:
-    """A square around the points, a tenth larger than they are."""
+    """A square around the points, a little larger than they are."""
     low, high = xy.min(axis=0), xy.max(axis=0)
-    centre, half = (low + high) / 2, 0.55 * float((high - low).max() or 1.0)
+    centre, half = (low + high) / 2, 0.58 * float((high - low).max() or 1.0)
     return centre[0] - half, centre[0] + half, centre[1] - half, centre[1] + half
 
 
-def _frame(ax: Axes, extent: Extent) -> None:
+def _limit(ax: Axes, extent: Extent) -> None:
     ax.set_xlim(extent[0], extent[1])
     ax.set_ylim(extent[2], extent[3])
     ax.set_aspect("equal")
-
-
-def _legend_beside(ax: Axes) -> None:
-    legend = ax.legend(
-        frameon=False, fontsize=style.TEXT, labelcolor=style.INK, loc="center left", bbox_to_anchor=(1.0, 0.5),
-        handletextpad=0.2,
-    )  # fmt: skip
-    for handle in legend.legend_handles:
-        handle.set_sizes([36])
-        handle.set_alpha(1.0)
-
-
-def _colour_bar(ax: Axes, drawn: object) -> None:
-    bar = ax.figure.colorbar(drawn, ax=ax, fraction=0.04, pad=0.02, aspect=30)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=style.MUTED, labelsize=style.TEXT, length=0)

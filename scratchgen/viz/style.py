@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -31,7 +33,7 @@ PALETTE = (
     "#b3a32e",
     "#35a3b5",
 )
-SEQUENTIAL = "magma_r"
+SEQUENTIAL = LinearSegmentedColormap.from_list("sheet", [PAPER, "#a9c6e6", PALETTE[0], "#14233d"])
 DPI = 110
 TEXT = 9.0  # points
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -44,7 +46,7 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tupl
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
         ax.spines[["left", "bottom"]].set_color(RULE)
-        ax.tick_params(colors=MUTED, labelsize=TEXT, length=3, width=0.8)
+        ax.tick_params(which="both", colors=MUTED, labelsize=TEXT, length=3, width=0.8)
         ax.grid(True, color=RULE, linewidth=0.6, alpha=0.7)
         ax.set_axisbelow(True)
     return page, axes
@@ -58,10 +60,24 @@ def label(ax: Axes, title: str | None = None, x: str | None = None, y: str | Non
     ax.set_ylabel(y or "", fontsize=TEXT, color=MUTED)
 
 
-def bare(ax: Axes) -> None:
-    """Take the grid and the frame away: for axes that hold a picture."""
+def frame(ax: Axes) -> None:
+    """A thin frame and no grid: for axes that hold a picture, whose white would run into the paper."""
     ax.grid(False)
-    ax.spines[:].set_visible(False)
+    ax.spines[:].set_visible(True)
+    ax.spines[:].set_color(RULE)
+
+
+def colour_bar(page: Figure, drawn: ScalarMappable, axes: Axes | Sequence[Axes]) -> None:
+    """A thin colour bar for ``drawn`` beside ``axes``."""
+    bar = page.colorbar(drawn, ax=axes, fraction=0.04, pad=0.02, aspect=30)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(colors=MUTED, labelsize=TEXT - 1, length=0)
+
+
+def heading(page: Figure, title: str | None) -> None:
+    """A title above all panels."""
+    if title:
+        page.suptitle(title, fontsize=TEXT + 3, color=INK, x=0.01, ha="left")
 
 
 def save_figure(page: Figure, path: str | os.PathLike[str]) -> Path:
