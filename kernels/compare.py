@@ -106,7 +106,7 @@ def compare(
                 case.name,
                 dtype,
                 error,
-                TOLERANCE[dtype],
+                TOLERANCE[dtype] * k.looseness,
                 seconds,
                 cost.bytes / seconds if cost and seconds else None,
                 cost.flops / seconds if cost and seconds else None,

@@ -19,7 +19,7 @@ def flat(*arrays: np.ndarray) -> list[np.ndarray]:
     An array without gaps comes back as a view if it lies in that order: so the first can be one to write to, made by
     ``np.empty_like``. The others are copied where they must be.
     """
-    if all([a.flags.c_contiguous for a in arrays]):
+    if all(a.flags.c_contiguous for a in arrays):
         return [a.reshape(-1) for a in arrays]
     order = memory_order(arrays[0])
     return [np.ascontiguousarray(a.transpose(order)).reshape(-1) for a in arrays]
@@ -28,7 +28,7 @@ def flat(*arrays: np.ndarray) -> list[np.ndarray]:
 def is_fastest(a: np.ndarray, dim: int) -> bool:
     """Whether neighbours along ``dim`` are the nearest in memory."""
     step = a.strides[dim]
-    return step == a.itemsize and all([n == 1 or abs(s) >= step for n, s in zip(a.shape, a.strides, strict=True)])
+    return step == a.itemsize and all(n == 1 or abs(s) >= step for n, s in zip(a.shape, a.strides))
 
 
 def row_order(a: np.ndarray, dim: int) -> tuple[int, ...]:

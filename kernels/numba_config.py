@@ -16,7 +16,7 @@ import numba
 from numba import njit, prange
 from numba.np.ufunc import parallel
 
-__all__ = ["njit", "prange", "serial_and_parallel", "threading_layer"]
+__all__ = ["njit", "prange", "serial_and_parallel", "specialise", "threading_layer"]
 
 if numba.config.THREADING_LAYER == "default":
     numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
@@ -37,7 +37,22 @@ if threading_layer() == "workqueue":
     )
 
 
-_SHARED = hashlib.sha256(Path(__file__).with_name("vecmath.py").read_bytes()).hexdigest()[:8]
+# What kernels of all ops call: Numba's disk cache looks only at the file of the function that it caches.
+_SHARED = hashlib.sha256(
+    b"".join(Path(__file__).with_name(name).read_bytes() for name in ("vecmath.py", "simd.py"))
+).hexdigest()[:8]
+
+
+def specialise(body: Callable[..., Any], variant: str, constants: dict[str, Any], **options: Any) -> Any:
+    """``body`` compiled with other values for some of the global names it uses.
+
+    A closure would be the natural way, but Numba's disk cache cannot tell closures over intrinsics apart from one
+    process to the next. So the function gets a name of its own for each ``variant``, by which the cache finds it.
+    """
+    name = f"{body.__name__}_{variant}_{_SHARED}"
+    function = FunctionType(body.__code__, {**body.__globals__, **constants}, name)
+    function.__qualname__ = name
+    return njit(function, cache=True, nogil=True, **options)
 
 
 def serial_and_parallel(body: Callable[..., Any], **options: Any) -> tuple[Any, Any]:
@@ -47,13 +62,12 @@ def serial_and_parallel(body: Callable[..., Any], **options: Any) -> tuple[Any, 
     their options, and would load either version where the other is wanted. Nor does it look into the files of what
     they call, so the names also tell the version of ``vecmath``.
 
-    In ``body`` give each view of an array its own statement. From ``row, out = x[i], y[i]`` on, Numba may not know that
-    ``out`` is a part of ``y``, and then the parallel version writes in another order than the source.
+    Let the loop in ``body`` be no more than a call for each row or block. What stands in it is compiled slowly in the
+    parallel version, and after ``row, out = x[i], y[i]`` Numba may have lost sight of ``out`` being a part of ``y``, and
+    write in another order than the source.
     """
 
     def version(suffix: str, parallel: bool) -> Any:
-        function = FunctionType(body.__code__, body.__globals__, f"{body.__name__}_{suffix}_{_SHARED}")
-        function.__qualname__ = function.__name__
-        return njit(function, parallel=parallel, cache=True, nogil=True, **options)
+        return specialise(body, suffix, {}, parallel=parallel, **options)
 
     return version("serial", False), version("parallel", True)

@@ -35,6 +35,7 @@ class Kernel:
 
     ``priority``: the highest fitting one is chosen; the reference has 0. ``study``: a step of a teaching ladder,
     tested and benchmarked but never chosen. ``when(*arrays, **attrs)``: a further condition, e.g. on sizes.
+    ``looseness``: how many times the usual error it may have, for algorithms that trade accuracy for speed.
     """
 
     op: str
@@ -47,6 +48,7 @@ class Kernel:
     study: bool = False
     priority: int = 10
     takes_needs: bool = False
+    looseness: float = 1.0
 
     def runs_on(self, device: str) -> bool:
         return self.device in ("any", device)
@@ -71,6 +73,7 @@ def kernel(
     cost: Callable[..., Cost] | None = None,
     study: bool = False,
     priority: int | None = None,
+    looseness: float = 1.0,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Attach the decorated function to ``op`` under the name ``impl``.
 
@@ -96,6 +99,7 @@ def kernel(
             study=study,
             priority=priority,
             takes_needs="needs" in inspect.signature(fn).parameters,
+            looseness=looseness,
         )
         _candidates.clear()
         return fn

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .sums import accurate_sum
+
 Axes = tuple[int, ...]
 
 
@@ -22,9 +24,9 @@ def standardize(x: Any, axes: Axes, eps: float) -> tuple[Any, Any, Any, Any]:
     large.
     """
     n = count(x, axes)
-    mean = x.sum(axes, keepdims=True) / n
+    mean = accurate_sum(x, axes, True) / n
     z = x - mean
-    var = np.square(z).sum(axes, keepdims=True) / n
+    var = accurate_sum(np.square(z), axes, True) / n
     rstd = 1 / np.sqrt(var + eps)
     z *= rstd
     return z, mean, var, rstd
@@ -33,8 +35,8 @@ def standardize(x: Any, axes: Axes, eps: float) -> tuple[Any, Any, Any, Any]:
 def standardize_vjp(g: Any, z: Any, rstd: Any, axes: Axes) -> Any:
     """Gradient in ``x`` from that in ``z``: what is left of ``g`` beside a shift and a scaling, times ``rstd``."""
     n = count(z, axes)
-    along = (g * z).sum(axes, keepdims=True) / n
-    dx = g - g.sum(axes, keepdims=True) / n
+    along = accurate_sum(g * z, axes, True) / n
+    dx = g - accurate_sum(g, axes, True) / n
     dx -= z * along
     dx *= rstd
     return dx

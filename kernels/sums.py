@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 STAGED_FROM = 1 << 15  # elements; shorter sums in one pass lose at most a few digits and are over sooner
 
 
-def accurate_sum(x: Any, axes: Iterable[int] | None, keepdims: bool = False) -> Any:
+def accurate_sum(x: Any, axes: tuple[int, ...] | None, keepdims: bool = False) -> Any:
     """The sum of a floating-point array over ``axes`` (None: all), in its own dtype.
 
     NumPy adds pairwise along memory, but along other axes one row after another, where a float32 sum of n numbers is
@@ -23,7 +22,7 @@ def accurate_sum(x: Any, axes: Iterable[int] | None, keepdims: bool = False) -> 
         return accurate_sum(x.astype(np.float32), axes, keepdims).astype(np.float16)
     if x.size < STAGED_FROM or type(x) is not np.ndarray:
         return x.sum(axis=axes, keepdims=keepdims)
-    axes = tuple(range(x.ndim)) if axes is None else tuple(axes)
+    axes = tuple(range(x.ndim)) if axes is None else axes
     if len(axes) == x.ndim and x.flags.forc:
         return x.sum(axis=axes, keepdims=keepdims)
     for axis in sorted(axes, key=lambda axis: -abs(x.strides[axis])):

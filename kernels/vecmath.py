@@ -21,10 +21,12 @@ ZERO, HALF, ONE, TWO = _f(0), _f(0.5), _f(1), _f(2)
 
 # error_model="numpy": the default guards every division against zero, and a guarded loop is not vectorised
 vector = njit(fastmath={"contract"}, error_model="numpy", nogil=True)
+# for functions of whole rows: "reassoc" lets a sum be added up in the lanes of a vector
+vector_sums = njit(fastmath={"contract", "reassoc"}, error_model="numpy", nogil=True)
 
 
 @vector
-def _float_of(bits):  # type: ignore[no-untyped-def]
+def _float_of(bits):
     """The float32 that these 32 bits are."""
     return np.int32(bits).view(np.float32)
 
@@ -37,7 +39,7 @@ _E5, _E6 = _f(0.008363173), _f(0.0013926176)
 
 
 @vector
-def exp_sum(x, rest):  # type: ignore[no-untyped-def]
+def exp_sum(x, rest):
     """``e^(x + rest)`` for ``x <= 0`` and a ``rest`` far below 1 that ``x`` is too coarse to hold; 0 below 1e-38."""
     inside = _EXP_LOWEST if x < _EXP_LOWEST else x
     n = np.floor(inside * _LOG2E + HALF)
@@ -50,7 +52,7 @@ def exp_sum(x, rest):  # type: ignore[no-untyped-def]
 
 
 @vector
-def exp(x):  # type: ignore[no-untyped-def]
+def exp(x):
     """``e^x`` for ``x <= 0``, within 1 ulp; 0 below 1e-38."""
     return exp_sum(x, ZERO)
 
@@ -60,7 +62,7 @@ _L3, _L4, _L5 = _f(0.28620208), _f(0.2139856), _f(0.24393908)
 
 
 @vector
-def log1p(u):  # type: ignore[no-untyped-def]
+def log1p(u):
     """``log(1 + u)`` for ``0 <= u <= 1``, within 2 ulp, as 2 atanh(u / (2 + u))."""
     s = u / (TWO + u)
     z = s * s
@@ -68,7 +70,7 @@ def log1p(u):  # type: ignore[no-untyped-def]
 
 
 @vector
-def sigmoid(x):  # type: ignore[no-untyped-def]
+def sigmoid(x):
     """``1 / (1 + e^-x)``, within 3 ulp on both sides."""
     e = exp(-abs(x))
     s = ONE / (ONE + e)
@@ -89,13 +91,13 @@ _Q0, _Q1, _Q2, _Q3, _Q4, _Q5, _Q6, _Q7, _Q8, _Q9, _Q10 = _Q
 
 
 @vector
-def _upper_12(x):  # type: ignore[no-untyped-def]
+def _upper_12(x):
     """``x`` cut to 12 significant bits, so that its square is exact."""
     return _float_of(np.float32(x).view(np.int32) & np.int32(-4096))
 
 
 @vector
-def normal_cdf(x):  # type: ignore[no-untyped-def]
+def normal_cdf(x):
     """Distribution function and density of the standard normal, to relative accuracy in the lower tail too.
 
     The upper tail is e^(-a^2/2) times a smooth function of t = 1 / (1 + 0.3 a), as in Hastings (1955).
@@ -112,7 +114,7 @@ def normal_cdf(x):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath={"nnan", "nsz", "reassoc"}, error_model="numpy", nogil=True)
-def largest(row):  # type: ignore[no-untyped-def]
+def largest(row):
     """The largest number of ``row``; not defined if one is NaN, which every use of it then meets by itself."""
     top = row[0]
     for j in range(1, row.size):

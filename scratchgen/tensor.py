@@ -283,18 +283,21 @@ def as_tensor(data: Any, dtype: Any = None, device: Device | str | None = None) 
     elif hasattr(data, "__dlpack__"):
         array, where = np.from_dlpack(data), cpu
     else:
-        array, where = _from_python(data), cpu
+        array, where = _from_python(data, dtype), cpu
     if array.dtype.kind not in "fiubc":
         raise TypeError(f"cannot make a tensor of {type(data).__name__} with dtype {array.dtype}: only numbers can be")
     if dtype is not None:
         array = array.astype(np.dtype(dtype), copy=False)
-    elif not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
+    # Ops compare dtypes by identity, but unpickled arrays and C's long long come with equal ones of their own.
+    unique = np.dtype(f"{array.dtype.kind}{array.dtype.itemsize}")
+    if array.dtype is not unique:
+        array = array.view(unique) if array.dtype == unique else array.astype(unique)
     target = target or where
     return wrap(move(array, where, target), target)
 
 
-def _from_python(data: Any) -> np.ndarray:
+def _from_python(data: Any, dtype: Any) -> np.ndarray:
+    """``data`` as an array: floats in the default dtype, or whole if they are to become another ``dtype`` anyway."""
     if isinstance(data, (list, tuple)) and any(isinstance(x, Tensor) for x in data):
         data = [x.numpy(force=True) if isinstance(x, Tensor) else x for x in data]
         return np.asarray(data)
@@ -302,7 +305,7 @@ def _from_python(data: Any) -> np.ndarray:
         array = np.asarray(data)
     except ValueError as error:
         raise ValueError(f"cannot make a tensor of nested lists of unequal lengths ({error})") from None
-    if isinstance(data, (float, complex)) or (array.dtype.kind in "fc" and not _holds_arrays(data)):
+    if dtype is None and array.dtype.kind in "fc" and not _holds_arrays(data):
         default = dtypes.get_default_dtype()
         if array.dtype.kind == "c":
             default = dtypes.complex64 if default is dtypes.float32 else dtypes.complex128

@@ -111,13 +111,18 @@ def test_adaptive_pooling_is_torchs(height, width, rows, columns):
 
 
 def test_adaptive_pooling_to_nothing_is_torchs():
-    assert_like_torch(lambda x: sg.adaptive_avg_pool2d(x, 0), lambda x: F.adaptive_avg_pool2d(x, 0), normal(2, 3, 4, 4))
+    x = sg.tensor(normal(2, 3, 4, 4), requires_grad=True)
+    y = sg.adaptive_avg_pool2d(x, (0, None))
+    assert y.shape == F.adaptive_avg_pool2d(torch.zeros(2, 3, 4, 4), (0, None)).shape
+    y.sum().backward()
+    assert not x.grad.numpy().any()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int64", "uint8"])
 def test_maxima_keep_their_dtype(dtype):
     x = np.random.default_rng(0).integers(0, 200, (2, 3, 6, 6)).astype(dtype)
-    assert_like_torch(lambda x: sg.max_pool2d(x, 3, 2, 1), lambda x: F.max_pool2d(x, 3, 2, 1), x)
+    rtol = 1e-3 if dtype == "float16" else 1e-6  # of gradients that add up
+    assert_like_torch(lambda x: sg.max_pool2d(x, 3, 2, 1), lambda x: F.max_pool2d(x, 3, 2, 1), x, rtol=rtol)
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [("float32", 1e-6), ("float16", 1e-3)])
@@ -216,7 +221,7 @@ def test_numbers_do_not_depend_on_strides(pool):
         y = pool(leaf)
         assert np.array_equal(y.detach().numpy(), wanted)
         assert y.array.transpose(0, 2, 3, 1).flags.c_contiguous
-        gradients.append(sg.grad(y, leaf, sg.tensor(g)))
+        gradients.append(sg.grad(y, leaf, sg.tensor(g))[0])
         assert gradients[-1].array.transpose(0, 2, 3, 1).flags.c_contiguous
     assert all(np.array_equal(gradients[0].numpy(), other.numpy()) for other in gradients)
 

@@ -117,7 +117,9 @@ def test_variance_of_a_single_element_or_none_is_nan_without_a_warning():
 
 def test_variance_with_a_large_mean():
     x = 1e4 + draw((50,))
-    np.testing.assert_allclose(sg.tensor(x.astype(np.float32)).var().item(), x.astype(np.float32).astype(float).var(ddof=1), rtol=1e-5)
+    np.testing.assert_allclose(
+        sg.tensor(x.astype(np.float32)).var().item(), x.astype(np.float32).astype(float).var(ddof=1), rtol=1e-5
+    )
 
 
 def test_the_gradient_of_std_at_zero_is_zero():
@@ -144,13 +146,12 @@ def test_an_empty_list_means_all_dims():
 
 @pytest.mark.parametrize("name", ["sum", "mean", "var", "amax", "any", "norm", "cumsum", "prod", "max", "argmin"])
 def test_wrong_dims_name_op_and_shape(name):
-    kind = {"norm": "vector_norm", "max": "argmax"}.get(name, name)
-    with pytest.raises(IndexError, match=rf"{kind}: dim 2 is out of range for a tensor of shape \[2, 3\]"):
+    with pytest.raises(IndexError, match=rf"{name}: dim 2 is out of range for a tensor of shape \[2, 3\]"):
         getattr(sg.ones(2, 3), name)(dim=2)
 
 
 def test_a_dim_named_twice_raises():
-    with pytest.raises(ValueError, match=r"sum: dims \[0, -2\] name one dimension"):
+    with pytest.raises(ValueError, match=r"sum: dims \[0, -2\] name a dimension"):
         sg.ones(2, 3).sum((0, -2))
 
 
@@ -212,10 +213,9 @@ def test_positions_of_extremes(name):
 
 @pytest.mark.parametrize("name", ["amax", "amin", "max", "min", "argmax", "argmin"])
 def test_the_extreme_of_nothing_raises(name):
-    kind = {"max": "amax", "min": "amin"}.get(name, name)
-    with pytest.raises(IndexError, match=rf"{kind}: no elements over all dims of a tensor of shape \[0, 3\]"):
+    with pytest.raises(IndexError, match=rf"{name}: no elements over all dims of a tensor of shape \[0, 3\]"):
         getattr(sg.zeros(0, 3), name)()
-    with pytest.raises(IndexError, match=r"no elements over dim 0 of a tensor of shape \[0, 3\]"):
+    with pytest.raises(IndexError, match=rf"{name}: no elements over dim 0 of a tensor of shape \[0, 3\]"):
         getattr(sg.zeros(0, 3), name)(0)
     assert getattr(sg, name)(sg.zeros(3, 0), 0) is not None
 
@@ -229,7 +229,9 @@ def test_any_all_and_count():
             for dim in dims(x.ndim):
                 for name in ("any", "all", "count_nonzero"):
                     ours, theirs = getattr(sg, name), getattr(torch, name)
-                    assert_like_torch(lambda t, f=ours, d=dim: f(t, d), lambda t, f=theirs, d=dim: f(t, d), x.astype(dtype))
+                    assert_like_torch(
+                        lambda t, f=ours, d=dim: f(t, d), lambda t, f=theirs, d=dim: f(t, d), x.astype(dtype)
+                    )
     assert sg.tensor([NAN]).any()
     assert sg.ones(2, 3).any(1, keepdim=True).shape == (2, 1)
 

@@ -19,7 +19,10 @@ def options(**choices):
 
 
 CASES = [
-    *(("SGD", o) for o in options(momentum=[0, 0.9], dampening=[0, 0.3], weight_decay=[0, 0.1], maximize=[False, True])),
+    *(
+        ("SGD", o)
+        for o in options(momentum=[0, 0.9], dampening=[0, 0.3], weight_decay=[0, 0.1], maximize=[False, True])
+    ),
     *(("SGD", o) for o in options(momentum=[0.9], nesterov=[True], weight_decay=[0, 0.1], maximize=[False, True])),
     *(
         (name, o)

@@ -68,6 +68,7 @@ def silu(x: Any) -> Any:
 @kernel("silu_vjp", cost=vjp_cost)
 @_in_float32_at_least
 def silu_vjp(g: Any, y: Any, x: Any) -> Any:
+    """g times silu'(x), where sigmoid' = sigmoid(x) sigmoid(-x)."""
     s, t = sigmoids(x)
     return g * s * (1 + x * t)
 
@@ -84,6 +85,7 @@ def gelu(x: Any, *, approximate: str) -> Any:
 @kernel("gelu_vjp", cost=vjp_cost)
 @_in_float32_at_least
 def gelu_vjp(g: Any, y: Any, x: Any, *, approximate: str) -> Any:
+    """g times gelu'(x): the distribution function plus x times the density."""
     if approximate == "tanh":
         s, t = sigmoids(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))
         return g * s * (1 + t * GELU_SLOPE * x * (1 + 3 * GELU_CUBIC * x * x))
@@ -101,6 +103,7 @@ def softplus(x: Any, *, beta: float, threshold: float) -> Any:
 @kernel("softplus_vjp", cost=vjp_cost)
 @_in_float32_at_least
 def softplus_vjp(g: Any, y: Any, x: Any, *, beta: float, threshold: float) -> Any:
+    """g times sigmoid(beta x); g itself above the threshold."""
     z = beta * x
     return np.where(z > threshold, g, g * sigmoids(z)[0])
 
@@ -115,6 +118,7 @@ def logsigmoid(x: Any) -> Any:
 @kernel("logsigmoid_vjp", cost=vjp_cost)
 @_in_float32_at_least
 def logsigmoid_vjp(g: Any, y: Any, x: Any) -> Any:
+    """g times sigmoid(-x)."""
     return g * sigmoids(x)[1]
 
 
@@ -139,5 +143,6 @@ def mish(x: Any) -> Any:
 @kernel("mish_vjp", cost=vjp_cost)
 @_in_float32_at_least
 def mish_vjp(g: Any, y: Any, x: Any) -> Any:
+    """g times mish'(x), where softplus' = sigmoid."""
     t, slope = _tanh_softplus(x)
     return g * (t + x * slope * sigmoids(x)[0])

@@ -11,6 +11,7 @@ from typing import Any
 from ..arrays import widen
 from ..registry import Cost, kernel
 from ..standardize import count, standardize
+from ..sums import accurate_sum
 
 
 def value_cost(x: Any, weight: Any, bias: Any, **_: Any) -> Cost:
@@ -51,11 +52,12 @@ def batch_norm(x: Any, weight: Any, bias: Any, *, eps: float) -> tuple[Any, ...]
 def batch_norm_vjp(
     g: Any, y: Any, x: Any, weight: Any, bias: Any, mean: Any, rstd: Any, *, eps: float
 ) -> tuple[Any, Any, Any]:
+    """Gradients in x, weight and bias from those of y, mean and variance."""
     gy, gmean, gvar = (widen(a) for a in g)
     axes, n = _but_channels(x), count(x, _but_channels(x))
     z = (widen(x) - mean) * rstd
-    dbias = gy.sum(axes)
-    dweight = (gy * z).sum(axes)
+    dbias = accurate_sum(gy, axes)
+    dweight = accurate_sum(gy * z, axes)
     # With s the scale, a channel's gradient is s g + a z + b: two numbers gather all that comes through the statistics.
     s = rstd if weight is None else rstd * _parameter(weight, x)
     a = _parameter(gvar, x) * (2 / n) / rstd - s * _parameter(dweight, x) / n

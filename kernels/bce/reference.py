@@ -14,6 +14,7 @@ import numpy as np
 from ..activation.reference import sigmoids
 from ..arrays import array_module, widen
 from ..registry import Cost, kernel
+from ..sums import accurate_sum
 
 
 def value_cost(x: Any, target: Any, weight: Any, pos_weight: Any, *, reduction: str) -> Cost:
@@ -38,7 +39,7 @@ def binary_cross_entropy_with_logits(x: Any, target: Any, weight: Any, pos_weigh
     if weight is not None:
         losses *= weight
     if reduction != "none":
-        losses = losses.sum() / (losses.size if reduction == "mean" else 1)
+        losses = accurate_sum(losses, None) / (losses.size if reduction == "mean" else 1)
     return xp.asarray(losses).astype(dtype, copy=False)
 
 
@@ -54,6 +55,7 @@ def binary_cross_entropy_with_logits_vjp(
     reduction: str,
     needs: tuple[bool, ...],
 ) -> tuple[Any, Any, None, None]:
+    """Gradients in x and target; the weights are constants here."""
     dtype, x = x.dtype, widen(x)
     slope = widen(g) if reduction != "mean" else widen(g) / max(x.size, 1)
     if weight is not None:

@@ -1,5 +1,8 @@
 """Convolution of images, its gradient in the input and its gradient in the weight; signals are images of height 1."""
 
+from ..registry import provide
 from . import cases, depthwise, reference
+
+provide("scratchgen.kernels.conv2d.winograd", "cpu", "conv2d", "conv2d_input", "conv2d_weight")
 
 __all__ = ["cases", "depthwise", "reference"]

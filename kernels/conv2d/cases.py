@@ -25,6 +25,10 @@ class Layer(NamedTuple):
 
 LAYERS = (
     Layer("3x3", (4, 32, 14, 14), (32, 32, 3, 3), padding=(1, 1)),
+    Layer("3x3, ragged", (3, 17, 7, 9), (20, 17, 3, 3), padding=(1, 0)),
+    Layer("3x3 of 2x2 images", (5, 24, 2, 2), (9, 24, 3, 3), padding=(1, 1)),
+    Layer("3x3, padded beyond the kernel", (2, 8, 5, 4), (8, 8, 3, 3), padding=(3, 2)),
+    Layer("3x3, wide", (2, 96, 16, 12), (80, 96, 3, 3), padding=(1, 1)),
     Layer("3x3 to many channels", (2, 4, 9, 11), (48, 4, 3, 3), padding=(1, 1)),
     Layer("1x1", (4, 32, 7, 7), (64, 32, 1, 1)),
     Layer("1x1 with a stride", (2, 8, 9, 7), (5, 8, 1, 1), stride=(2, 3)),

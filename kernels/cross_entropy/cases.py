@@ -1,4 +1,4 @@
-"""What cross entropy is compared on: all reductions, class weights, smoothing, ignored rows, positions, masked classes."""
+"""What cross entropy is compared on: reductions, class weights, smoothing, ignored rows, positions, masked classes."""
 
 from __future__ import annotations
 

@@ -9,52 +9,49 @@ import numpy as np
 
 from ..numba_config import prange, serial_and_parallel
 from ..registry import kernel
-from ..vecmath import ONE, ZERO, exp, largest
+from ..vecmath import ONE, ZERO, exp, largest, vector_sums
 from .reference import reduced, row_gradients, row_weights, rows, value_cost, vjp_cost
 
 COMPILED_FROM = 1 << 10  # elements; NumPy is as quick below
 PARALLEL_FROM = 1 << 15  # elements; below this a second thread costs more than it saves
 
 
-def _cross_entropy(x, found, w, counts, weight, smoothing, losses, lses):
-    hard, soft = ONE - smoothing, smoothing / np.float32(x.shape[1])
-    for i in prange(x.shape[0]):
-        row = x[i]
-        top = largest(row)
-        total = ZERO
-        for j in range(row.size):
-            total += exp(row[j] - top)
-        lse = top + np.float32(math.log(total))
-        loss = hard * w[i] * (lse - row[found[i]])
-        if soft > ZERO:
-            spread = ZERO
-            for j in range(row.size):
-                spread += weight[j] * (lse - row[j])
-            loss += soft * spread
-        losses[i] = loss if counts[i] else ZERO
-        lses[i] = lse
-
-
-def _cross_entropy_vjp(x, found, at_target, spread, weight, lses, dx):
+@vector_sums
+def _row(x, target, w, counts, weight, smoothing):
+    """The loss of a row of logits, and lse."""
+    top = largest(x)
     total = ZERO
-    for j in range(weight.size):
-        total += weight[j]
+    for j in range(x.size):
+        total += exp(x[j] - top)
+    lse = top + np.float32(math.log(total))
+    loss = (ONE - smoothing) * w * (lse - x[target])
+    if smoothing > ZERO:
+        spread = ZERO
+        for j in range(x.size):
+            spread += weight[j] * (lse - x[j])
+        loss += smoothing / np.float32(x.size) * spread
+    return loss if counts else ZERO, lse
+
+
+@vector_sums
+def _vjp_row(x, target, at_target, spread, weight, total, lse, dx):
+    scale = at_target + spread * total
+    for j in range(x.size):
+        dx[j] = scale * exp(x[j] - lse) - spread * weight[j]
+    dx[target] -= at_target
+
+
+def _cross_entropy(x, found, w, counts, weight, smoothing, losses, lses):
     for i in prange(x.shape[0]):
-        row = x[i]
-        out = dx[i]
-        lse = lses[i]
-        uniform = spread[i]
-        scale = at_target[i] + uniform * total
-        for j in range(row.size):
-            out[j] = scale * exp(row[j] - lse) - uniform * weight[j]
-        out[found[i]] -= at_target[i]
+        losses[i], lses[i] = _row(x[i], found[i], w[i], counts[i], weight, smoothing)
 
 
-# "reassoc": sums are added up in the lanes of a vector
-_value, _vjp = (
-    serial_and_parallel(body, error_model="numpy", fastmath={"contract", "reassoc"})
-    for body in (_cross_entropy, _cross_entropy_vjp)
-)
+def _cross_entropy_vjp(x, found, at_target, spread, weight, total, lses, dx):
+    for i in prange(x.shape[0]):
+        _vjp_row(x[i], found[i], at_target[i], spread[i], weight, total, lses[i], dx[i])
+
+
+_value, _vjp = serial_and_parallel(_cross_entropy), serial_and_parallel(_cross_entropy_vjp)
 
 
 def _matrix(x: np.ndarray) -> np.ndarray:
@@ -109,6 +106,7 @@ def cross_entropy_vjp(
     spread = spread * np.float32(label_smoothing / logits.shape[1])
     of_class = _class_weights(weight, logits.shape[1])
     dx = np.empty_like(logits)
-    _vjp[x.size >= PARALLEL_FROM](logits, found, at_target, spread, of_class, lse.reshape(-1), dx)
+    run = _vjp[x.size >= PARALLEL_FROM]
+    run(logits, found, at_target, spread, of_class, of_class.sum(), lse.reshape(-1), dx)
     dx = dx.reshape(rows(x).shape)
     return dx[0] if x.ndim == 1 else np.moveaxis(dx, -1, 1), None, None

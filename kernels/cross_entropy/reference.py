@@ -60,7 +60,7 @@ def row_gradients(g: Any, w: Any, counts: Any, reduction: str) -> tuple[Any, Any
 def cross_entropy(
     x: Any, target: Any, weight: Any, *, ignore_index: int, reduction: str, label_smoothing: float
 ) -> tuple[Any, Any]:
-    """The loss, and lse of each row. x: (C,), (N, C) or (N, C, ...); target: x's shape without C; weight: (C,) or None."""
+    """The loss, and lse of each row. x: (C,), (N, C), (N, C, ...); target: the same without C; weight: (C,) or None."""
     xp = array_module(x)
     logits = widen(rows(x))
     found, w, counts = row_weights(target.reshape(logits.shape[:-1]), weight, ignore_index, logits.dtype)
@@ -90,6 +90,7 @@ def cross_entropy_vjp(
     reduction: str,
     label_smoothing: float,
 ) -> tuple[Any, None, None]:
+    """The gradient in the logits; the weights are constants here."""
     xp = array_module(x)
     logits = widen(rows(x))
     lead, classes = logits.shape[:-1], logits.shape[-1]

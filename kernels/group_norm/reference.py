@@ -11,6 +11,7 @@ from typing import Any
 from ..arrays import widen
 from ..registry import Cost, kernel
 from ..standardize import standardize, standardize_vjp
+from ..sums import accurate_sum
 
 
 def value_cost(x: Any, weight: Any, bias: Any, **_: Any) -> Cost:
@@ -48,10 +49,11 @@ def group_norm(x: Any, weight: Any, bias: Any, *, num_groups: int, eps: float) -
 def group_norm_vjp(
     g: Any, y: Any, x: Any, weight: Any, bias: Any, mean: Any, rstd: Any, *, num_groups: int, eps: float
 ) -> tuple[Any, Any, Any]:
+    """Gradients in x, weight and bias."""
     g, z = _by_group(widen(g), num_groups), (_by_group(widen(x), num_groups) - mean) * rstd
     but_channels = (0, *range(3, z.ndim))
-    dweight = None if weight is None else (g * z).sum(but_channels).reshape(-1)
-    dbias = None if bias is None else g.sum(but_channels).reshape(-1)
+    dweight = None if weight is None else accurate_sum(g * z, but_channels).reshape(-1)
+    dbias = None if bias is None else accurate_sum(g, but_channels).reshape(-1)
     dz = g if weight is None else g * _parameter(weight, g)
     dx = standardize_vjp(dz, z, rstd, tuple(range(2, z.ndim)))
     return dx.reshape(x.shape).astype(x.dtype, copy=False), dweight, dbias

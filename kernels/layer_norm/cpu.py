@@ -13,7 +13,7 @@ import numpy as np
 
 from ..numba_config import prange, serial_and_parallel
 from ..registry import kernel
-from ..vecmath import ONE, ZERO
+from ..vecmath import ONE, ZERO, vector_sums
 from .reference import value_cost, vjp_cost
 
 COMPILED_FROM = 1 << 10  # elements; NumPy is as quick below
@@ -21,57 +21,56 @@ PARALLEL_FROM = 1 << 15  # elements; below this a second thread costs more than 
 BLOCKS = 16
 
 
+@vector_sums
+def _row(x, weight, bias, eps, y):
+    """Mean and 1 / standard deviation of a sample, whose result goes to ``y``."""
+    per_count = ONE / np.float32(x.size)
+    mean = ZERO
+    for j in range(x.size):
+        mean += x[j]
+    mean *= per_count
+    squares = ZERO
+    for j in range(x.size):
+        squares += (x[j] - mean) * (x[j] - mean)
+    rstd = ONE / np.float32(math.sqrt(squares * per_count + eps))
+    for j in range(x.size):
+        y[j] = (x[j] - mean) * rstd * weight[j] + bias[j]
+    return mean, rstd
+
+
+@vector_sums
+def _vjp_row(g, x, weight, mean, rstd, dx, dweight, dbias):
+    """A sample's gradient goes to ``dx``; its parts of those of weight and bias are added to theirs."""
+    per_count = ONE / np.float32(x.size)
+    total = ZERO
+    along = ZERO
+    for j in range(x.size):
+        z = (x[j] - mean) * rstd
+        scaled = g[j] * weight[j]
+        total += scaled
+        along += scaled * z
+        dweight[j] += g[j] * z
+        dbias[j] += g[j]
+    total *= per_count
+    along *= per_count
+    for j in range(x.size):
+        z = (x[j] - mean) * rstd
+        dx[j] = (g[j] * weight[j] - total - z * along) * rstd
+
+
 def _layer_norm(x, weight, bias, eps, y, means, rstds):
-    per_count = ONE / np.float32(x.shape[1])
     for i in prange(x.shape[0]):
-        row = x[i]
-        out = y[i]
-        total = ZERO
-        for j in range(row.size):
-            total += row[j]
-        mean = total * per_count
-        squares = ZERO
-        for j in range(row.size):
-            squares += (row[j] - mean) * (row[j] - mean)
-        rstd = ONE / np.float32(math.sqrt(squares * per_count + eps))
-        for j in range(row.size):
-            out[j] = (row[j] - mean) * rstd * weight[j] + bias[j]
-        means[i], rstds[i] = mean, rstd
+        means[i], rstds[i] = _row(x[i], weight, bias, eps, y[i])
 
 
 def _layer_norm_vjp(g, x, weight, means, rstds, dx, dweight, dbias):
-    per_count = ONE / np.float32(x.shape[1])
     block = -(-x.shape[0] // dweight.shape[0])
     for b in prange(dweight.shape[0]):
-        dw = dweight[b]
-        db = dbias[b]
         for i in range(b * block, min((b + 1) * block, x.shape[0])):
-            slope = g[i]
-            row = x[i]
-            out = dx[i]
-            mean = means[i]
-            rstd = rstds[i]
-            total = ZERO
-            along = ZERO
-            for j in range(row.size):
-                z = (row[j] - mean) * rstd
-                scaled = slope[j] * weight[j]
-                total += scaled
-                along += scaled * z
-                dw[j] += slope[j] * z
-                db[j] += slope[j]
-            total *= per_count
-            along *= per_count
-            for j in range(row.size):
-                z = (row[j] - mean) * rstd
-                out[j] = (slope[j] * weight[j] - total - z * along) * rstd
+            _vjp_row(g[i], x[i], weight, means[i], rstds[i], dx[i], dweight[b], dbias[b])
 
 
-# "reassoc": sums are added up in the lanes of a vector
-_value, _vjp = (
-    serial_and_parallel(body, error_model="numpy", fastmath={"contract", "reassoc"})
-    for body in (_layer_norm, _layer_norm_vjp)
-)
+_value, _vjp = serial_and_parallel(_layer_norm), serial_and_parallel(_layer_norm_vjp)
 
 
 def _rows(x: np.ndarray, width: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 from ..arrays import widen
 from ..registry import Cost, kernel
 from ..standardize import standardize, standardize_vjp
+from ..sums import accurate_sum
 
 
 def value_cost(x: Any, weight: Any, bias: Any, **_: Any) -> Cost:
@@ -46,10 +47,11 @@ def layer_norm_vjp(
     normalized_shape: tuple[int, ...],
     eps: float,
 ) -> tuple[Any, Any, Any]:
+    """Gradients in x, weight and bias."""
     lead = x.ndim - len(normalized_shape)
     g, z = widen(g), (widen(x) - mean) * rstd
     samples = tuple(range(lead))
-    dweight = None if weight is None else (g * z).sum(samples)
-    dbias = None if bias is None else g.sum(samples)
+    dweight = None if weight is None else accurate_sum(g * z, samples)
+    dbias = None if bias is None else accurate_sum(g, samples)
     dx = standardize_vjp(g if weight is None else g * weight, z, rstd, tuple(range(lead, x.ndim)))
     return dx.astype(x.dtype, copy=False), dweight, dbias

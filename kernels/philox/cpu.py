@@ -17,7 +17,7 @@ PARALLEL_FROM = 1 << 15  # numbers; below this a second thread costs more than i
 
 
 @njit(inline="always")
-def rounds(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+def rounds(c0, c1, c2, c3, k0, k1):
     """The bijection of ``reference.rounds`` on uint32 words."""
     for _ in range(10):
         p0, p1 = np.uint64(c0) * _M0, np.uint64(c2) * _M1
@@ -28,19 +28,19 @@ def rounds(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _block(key, counter):  # type: ignore[no-untyped-def]
+def _block(key, counter):
     low, high, zero = np.uint32(counter & _LOW), np.uint32(counter >> _32), np.uint32(0)
     return rounds(low, high, zero, zero, np.uint32(key & _LOW), np.uint32(key >> _32))
 
 
-def _bits(key, counter, out):  # type: ignore[no-untyped-def]
+def _bits(key, counter, out):
     for b in prange(out.shape[0] // 4):
         w = _block(key, counter + np.uint64(b))
         for i in range(4):
             out[4 * b + i] = w[i]
 
 
-def _uniform32(key, counter, out):  # type: ignore[no-untyped-def]
+def _uniform32(key, counter, out):
     scale = np.float32(2.0**-24)
     for b in prange(out.shape[0] // 4):
         w0, w1, w2, w3 = _block(key, counter + np.uint64(b))
@@ -50,7 +50,7 @@ def _uniform32(key, counter, out):  # type: ignore[no-untyped-def]
         out[4 * b + 3] = np.float32(w3 >> np.uint32(8)) * scale
 
 
-def _normal(key, counter, out):  # type: ignore[no-untyped-def]
+def _normal(key, counter, out):
     turn, unit = 2.0 * np.pi * 2.0**-32, 2.0**-32
     for b in prange(out.shape[0] // 4):
         w0, w1, w2, w3 = _block(key, counter + np.uint64(b))

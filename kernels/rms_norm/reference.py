@@ -9,6 +9,7 @@ import numpy as np
 from ..arrays import widen
 from ..registry import Cost, kernel
 from ..standardize import count
+from ..sums import accurate_sum
 
 
 def value_cost(x: Any, weight: Any, **_: Any) -> Cost:
@@ -26,7 +27,7 @@ def rms_norm(x: Any, weight: Any, *, normalized_shape: tuple[int, ...], eps: flo
     """y, and 1 / root mean square of each sample. ``weight``: ``normalized_shape`` or None."""
     axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
     wide = widen(x)
-    rstd = 1 / np.sqrt(np.square(wide).sum(axes, keepdims=True) / count(x, axes) + eps)
+    rstd = 1 / np.sqrt(accurate_sum(np.square(wide), axes, True) / count(x, axes) + eps)
     y = wide * rstd
     if weight is not None:
         y *= weight
@@ -37,12 +38,13 @@ def rms_norm(x: Any, weight: Any, *, normalized_shape: tuple[int, ...], eps: flo
 def rms_norm_vjp(
     g: Any, y: Any, x: Any, weight: Any, rstd: Any, *, normalized_shape: tuple[int, ...], eps: float
 ) -> tuple[Any, Any]:
+    """Gradients in x and weight."""
     lead = x.ndim - len(normalized_shape)
     axes = tuple(range(lead, x.ndim))
     g, z = widen(g), widen(x) * rstd
-    dweight = None if weight is None else (g * z).sum(tuple(range(lead)))
+    dweight = None if weight is None else accurate_sum(g * z, tuple(range(lead)))
     if weight is not None:
         g = g * weight
-    dx = g - z * ((g * z).sum(axes, keepdims=True) / count(x, axes))
+    dx = g - z * (accurate_sum(g * z, axes, True) / count(x, axes))
     dx *= rstd
     return dx.astype(x.dtype, copy=False), dweight

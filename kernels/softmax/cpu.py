@@ -11,70 +11,76 @@ import numpy as np
 from ..layout import from_rows, is_fastest, row_order, to_rows
 from ..numba_config import prange, serial_and_parallel
 from ..registry import kernel
-from ..vecmath import ONE, ZERO, exp, largest
+from ..vecmath import ONE, ZERO, exp, largest, vector_sums
 from .reference import log_vjp_cost, value_cost, vjp_cost
 
 COMPILED_FROM = 1 << 10  # elements; NumPy is as quick below
 PARALLEL_FROM = 1 << 15  # elements; below this a second thread costs more than it saves
 
 
+@vector_sums
+def _softmax_row(x, y):
+    top = largest(x)
+    total = ZERO
+    for j in range(x.size):
+        e = exp(x[j] - top)
+        y[j] = e
+        total += e
+    scale = ONE / total
+    for j in range(x.size):
+        y[j] *= scale
+
+
+@vector_sums
+def _softmax_vjp_row(g, y, dx):
+    mean = ZERO
+    for j in range(y.size):
+        mean += g[j] * y[j]
+    for j in range(y.size):
+        dx[j] = y[j] * (g[j] - mean)
+
+
+@vector_sums
+def _log_softmax_row(x, y):
+    top = largest(x)
+    total = ZERO
+    for j in range(x.size):
+        total += exp(x[j] - top)
+    log_total = np.float32(math.log(total))
+    for j in range(x.size):
+        y[j] = (x[j] - top) - log_total
+
+
+@vector_sums
+def _log_softmax_vjp_row(g, y, dx):
+    total = ZERO
+    for j in range(y.size):
+        total += g[j]
+    for j in range(y.size):
+        dx[j] = g[j] - exp(y[j]) * total
+
+
 def _softmax(x, y):
     for i in prange(x.shape[0]):
-        row = x[i]
-        out = y[i]
-        top = largest(row)
-        total = ZERO
-        for j in range(row.size):
-            e = exp(row[j] - top)
-            out[j] = e
-            total += e
-        scale = ONE / total
-        for j in range(row.size):
-            out[j] *= scale
+        _softmax_row(x[i], y[i])
 
 
 def _softmax_vjp(g, y, dx):
     for i in prange(y.shape[0]):
-        slope = g[i]
-        row = y[i]
-        out = dx[i]
-        mean = ZERO
-        for j in range(row.size):
-            mean += slope[j] * row[j]
-        for j in range(row.size):
-            out[j] = row[j] * (slope[j] - mean)
+        _softmax_vjp_row(g[i], y[i], dx[i])
 
 
 def _log_softmax(x, y):
     for i in prange(x.shape[0]):
-        row = x[i]
-        out = y[i]
-        top = largest(row)
-        total = ZERO
-        for j in range(row.size):
-            total += exp(row[j] - top)
-        log_total = np.float32(math.log(total))
-        for j in range(row.size):
-            out[j] = (row[j] - top) - log_total
+        _log_softmax_row(x[i], y[i])
 
 
 def _log_softmax_vjp(g, y, dx):
     for i in prange(y.shape[0]):
-        slope = g[i]
-        row = y[i]
-        out = dx[i]
-        total = ZERO
-        for j in range(row.size):
-            total += slope[j]
-        for j in range(row.size):
-            out[j] = slope[j] - exp(row[j]) * total
+        _log_softmax_vjp_row(g[i], y[i], dx[i])
 
 
-# "reassoc": sums are added up in the lanes of a vector
-_compiled = {
-    body: serial_and_parallel(body, error_model="numpy", fastmath={"contract", "reassoc"})
-    for body in (_softmax, _softmax_vjp, _log_softmax, _log_softmax_vjp)
-}
+_compiled = {body: serial_and_parallel(body) for body in (_softmax, _softmax_vjp, _log_softmax, _log_softmax_vjp)}
 
 
 def _runs_along_memory(x: np.ndarray, *_: Any, dim: int) -> bool:

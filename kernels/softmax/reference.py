@@ -46,9 +46,9 @@ def softmax(x: Any, *, dim: int) -> Any:
 
 @kernel("softmax_vjp", cost=vjp_cost)
 def softmax_vjp(g: Any, y: Any, x: Any, *, dim: int) -> Any:
+    """y (g - sum(g y)): of a slice's gradient, what is left beside its mean under y."""
     g, wide = widen(g), widen(y)
-    dx = g * wide
-    dx = wide * (g - dx.sum(dim, keepdims=True))
+    dx = wide * (g - (g * wide).sum(dim, keepdims=True))
     return dx.astype(y.dtype, copy=False)
 
 
@@ -64,6 +64,7 @@ def log_softmax(x: Any, *, dim: int) -> Any:
 
 @kernel("log_softmax_vjp", cost=log_vjp_cost)
 def log_softmax_vjp(g: Any, y: Any, x: Any, *, dim: int) -> Any:
+    """g - softmax(x) sum(g)."""
     g = widen(g)
     dx = g - np.exp(widen(y)) * g.sum(dim, keepdims=True)
     return dx.astype(y.dtype, copy=False)

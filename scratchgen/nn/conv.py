@@ -74,11 +74,11 @@ class _Conv(Module):
             ("dilation", (1,) * self.spatial),
             ("output_padding", zeros),
             ("groups", 1),
-            ("padding_mode", "zeros"),
         ):
             if getattr(self, name) != default:
-                text += f", {name}={getattr(self, name)!r}"
-        return text + (", bias=False" if self.bias is None else "")
+                text += f", {name}={getattr(self, name)}"
+        text += ", bias=False" if self.bias is None else ""
+        return text + (f", padding_mode={self.padding_mode}" if self.padding_mode != "zeros" else "")
 
 
 class _ForwardConv(_Conv):

@@ -116,6 +116,10 @@ class Upsample(Module):
         align_corners: bool | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(scale_factor, Sequence):
+            scale_factor = tuple(map(float, scale_factor))
+        elif scale_factor is not None:
+            scale_factor = float(scale_factor)
         self.size, self.scale_factor, self.mode, self.align_corners = size, scale_factor, mode, align_corners
 
     def forward(self, input: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ def summary(module: Module, *inputs: Any) -> str:
                 handle.remove()
             for layer, mode in modes:
                 layer.training = mode
-            for generator, counter in draws.items():
-                generator.counter = counter
+            for generator, (seed, counter) in draws.items():
+                generator.load_state_dict({"seed": seed, "counter": counter})
 
     rows = [("layer", "output", "parameters")]
     for name, m in module.named_modules():

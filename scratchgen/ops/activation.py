@@ -13,6 +13,7 @@ from .compare import where
 from .dims import normalize_dim
 from .elementwise import floating
 from .math import erfc, exp, logaddexp, sigmoid, tanh
+from .precision import widened
 
 __all__ = [
     "celu", "elu", "gelu", "glu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish", "prelu",
@@ -23,6 +24,7 @@ __all__ = [
 
 
 @fused()
+@widened
 def _silu(x: Tensor) -> Tensor:
     return x * sigmoid(x)
 
@@ -38,6 +40,7 @@ GELU_SLOPE, GELU_CUBIC = 2 * (2 / np.pi) ** 0.5, 0.044715
 
 
 @fused()
+@widened
 def _gelu(x: Tensor, *, approximate: str) -> Tensor:
     if approximate == "tanh":
         return x * sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))  # 1 + tanh(u) = 2 sigmoid(2u)
@@ -55,6 +58,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 
 @fused()
+@widened
 def _softplus(x: Tensor, *, beta: float, threshold: float) -> Tensor:
     z = beta * x
     return where(z > threshold, x, logaddexp(z, 0.0) / beta)
@@ -72,6 +76,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
 
 @fused()
+@widened
 def _logsigmoid(x: Tensor) -> Tensor:
     return -logaddexp(-x, 0.0)
 
@@ -87,6 +92,7 @@ def logsigmoid(input: Tensor) -> Tensor:
 
 
 @fused()
+@widened
 def _mish(x: Tensor) -> Tensor:
     return x * tanh(_softplus(x, beta=1.0, threshold=np.inf))
 
@@ -139,7 +145,7 @@ _leaky_relu = primitive(
 _hardswish = primitive(
     "hardswish",
     lambda x: x * np.minimum(np.maximum(x + 3, 0), 6) / 6,
-    (lambda g, y, x: where(x < -3, 0, where(x <= 3, g * (x / 3 + 0.5), g)),),
+    (lambda g, y, x: where(x <= -3, 0, where(x < 3, g * (x / 3 + 0.5), g)),),
     save="x",
 )
 _elu = primitive(  # scale * (x if x > 0 else alpha (e^(rate x) - 1)): elu, selu and celu

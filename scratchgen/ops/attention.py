@@ -14,6 +14,7 @@ from .compare import where
 from .dropout import dropout
 from .elementwise import cast
 from .matmul import matmul
+from .precision import widened
 from .reduce import all
 from .softmax import softmax
 
@@ -44,6 +45,7 @@ def _future(scores: Tensor) -> Tensor:
 
 
 @fused(save="y q k v mask", auxiliary=1)
+@widened
 def _scaled_dot_product_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, is_causal: bool, scale: float
 ) -> Tensor:

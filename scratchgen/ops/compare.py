@@ -76,17 +76,13 @@ _isclose = primitive("isclose", np.isclose)
 
 
 @method()
-def isclose(
-    input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
-) -> Tensor:
+def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """Where ``|input - other| <= atol + rtol * |other|``."""
     return _isclose(*operands(input, other), rtol=rtol, atol=atol, equal_nan=equal_nan)
 
 
 @method()
-def allclose(
-    input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
-) -> bool:
+def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
     """Whether ``isclose`` holds everywhere."""
     return bool(isclose(input, other, rtol, atol, equal_nan).array.all())
 
@@ -229,8 +225,6 @@ _nan_to_num = primitive(
 
 
 @method()
-def nan_to_num(
-    input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
-) -> Tensor:
+def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
     """Finite numbers instead of NaN and infinities; by default 0 and the largest and lowest of the dtype."""
     return _nan_to_num(input, nan=nan, posinf=posinf, neginf=neginf)

@@ -65,9 +65,7 @@ def ones(*size: Any, dtype: Any = None, device: Place = None, requires_grad: boo
     return finished(where.xp.ones(size_of(size), dtype or dtypes.get_default_dtype()), where, requires_grad)
 
 
-def full(
-    size: Any, fill_value: Any, *, dtype: Any = None, device: Place = None, requires_grad: bool = False
-) -> Tensor:
+def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Place = None, requires_grad: bool = False) -> Tensor:
     """A tensor of shape ``size`` filled with ``fill_value``, whose kind of number decides the dtype."""
     where, value = place(device), _number(fill_value)
     if dtype is None:
@@ -87,16 +85,12 @@ def _like(kind: str, input: Tensor, dtype: Any, device: Place, requires_grad: bo
     return finished(array, where, requires_grad)
 
 
-def empty_like(
-    input: Tensor, *, dtype: Any = None, device: Place = None, requires_grad: bool = False
-) -> Tensor:
+def empty_like(input: Tensor, *, dtype: Any = None, device: Place = None, requires_grad: bool = False) -> Tensor:
     """A tensor like ``input`` with whatever the memory holds."""
     return _like("empty", input, dtype, device, requires_grad)
 
 
-def zeros_like(
-    input: Tensor, *, dtype: Any = None, device: Place = None, requires_grad: bool = False
-) -> Tensor:
+def zeros_like(input: Tensor, *, dtype: Any = None, device: Place = None, requires_grad: bool = False) -> Tensor:
     """A tensor like ``input`` filled with 0."""
     return _like("zeros", input, dtype, device, requires_grad)
 
@@ -114,25 +108,19 @@ def full_like(
 
 
 @method()
-def new_empty(
-    self: Tensor, *size: Any, dtype: Any = None, device: Place = None, requires_grad: bool = False
-) -> Tensor:
+def new_empty(self: Tensor, *size: Any, dtype: Any = None, device: Place = None, requires_grad: bool = False) -> Tensor:
     """``empty`` with this tensor's dtype and device."""
     return empty(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
 
 
 @method()
-def new_zeros(
-    self: Tensor, *size: Any, dtype: Any = None, device: Place = None, requires_grad: bool = False
-) -> Tensor:
+def new_zeros(self: Tensor, *size: Any, dtype: Any = None, device: Place = None, requires_grad: bool = False) -> Tensor:
     """``zeros`` with this tensor's dtype and device."""
     return zeros(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
 
 
 @method()
-def new_ones(
-    self: Tensor, *size: Any, dtype: Any = None, device: Place = None, requires_grad: bool = False
-) -> Tensor:
+def new_ones(self: Tensor, *size: Any, dtype: Any = None, device: Place = None, requires_grad: bool = False) -> Tensor:
     """``ones`` with this tensor's dtype and device."""
     return ones(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
 
@@ -142,9 +130,7 @@ def new_full(
     self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, device: Place = None, requires_grad: bool = False
 ) -> Tensor:
     """``full`` with this tensor's dtype and device."""
-    return full(
-        size, fill_value, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad
-    )
+    return full(size, fill_value, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
 
 
 @method()

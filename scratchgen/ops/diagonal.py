@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..declare import method, primitive
+from ..declare import Primitive, method, primitive
 from ..kernels.arrays import array_module
 from ..tensor import Tensor
 from .dims import normalize_dim
@@ -28,7 +28,7 @@ _diagonal_op = primitive(
     lambda x, *, offset, dim1, dim2: np.diagonal(x, offset, dim1, dim2),
     (lambda g, y, x, *, shape=None, **where: _place_op(g, shape=x.shape, **where),),
 )
-_place_op = primitive(
+_place_op: Primitive = primitive(
     "place_diagonal", _place_diagonal, (lambda g, y, x, *, shape, **where: _diagonal_op(g, **where),)
 )
 
@@ -78,10 +78,10 @@ def trace(input: Tensor) -> Tensor:
 
 # --- triangles: projections, so each is its own transpose
 
-_tril_op = primitive(
+_tril_op: Primitive = primitive(
     "tril", lambda x, *, k: np.tril(x, k), (lambda g, y, x, *, k: _tril_op(g, k=k),)
 )
-_triu_op = primitive(
+_triu_op: Primitive = primitive(
     "triu", lambda x, *, k: np.triu(x, k), (lambda g, y, x, *, k: _triu_op(g, k=k),)
 )
 

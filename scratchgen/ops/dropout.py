@@ -31,7 +31,7 @@ def _scaled(input: Tensor, shape: tuple[int, ...], p: float, generator: Generato
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, generator: Generator | None = None) -> Tensor:
-    """In training each element is 0 with probability ``p``, else multiplied by ``1 / (1 - p)`` (Srivastava et al. 2014)."""
+    """In training 0 with probability ``p``, else ``input / (1 - p)``, for each element (Srivastava et al. 2014)."""
     _check("dropout", p)
     return _scaled(input, input.shape, p, generator) if training and p else input
 

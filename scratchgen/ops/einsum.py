@@ -138,8 +138,9 @@ def _product(
     i: int, j: int, a: list[Label], b: list[Label], needed: set[Label], sizes: dict[Label, int]
 ) -> tuple[Product, list[Label]]:
     """The product of two operands, and its labels. Those that neither the output nor another operand needs go."""
-    sums = [tuple([d for d, x in enumerate(one) if x not in other and x not in needed]) for one, other in ((a, b), (b, a))]
-    a, b = ([x for d, x in enumerate(labels) if d not in dims] for labels, dims in zip((a, b), sums))
+    sums_a = tuple([d for d, x in enumerate(a) if x not in b and x not in needed])
+    sums_b = tuple([d for d, x in enumerate(b) if x not in a and x not in needed])
+    a, b = [x for d, x in enumerate(a) if d not in sums_a], [x for d, x in enumerate(b) if d not in sums_b]
     batch = [x for x in a if x in b and x in needed]
     contracted = [x for x in a if x in b and x not in needed]
     only_a, only_b = [x for x in a if x not in b], [x for x in b if x not in a]
@@ -155,7 +156,7 @@ def _product(
         shapes = lengths(order_a) + (1,) * len(only_b), lengths(batch) + (1,) * len(only_a) + lengths(only_b)
     result = [*batch, *only_a, *only_b]
     orders = tuple([a.index(x) for x in order_a]), tuple([b.index(x) for x in order_b])
-    return Product(i, j, (sums[0], sums[1]), orders, shapes, bool(contracted), lengths(result)), result
+    return Product(i, j, (sums_a, sums_b), orders, shapes, bool(contracted), lengths(result)), result
 
 
 def _path(terms: list[list[Label]], output: list[Label], sizes: dict[Label, int]) -> list[list[int]]:
@@ -194,8 +195,10 @@ def _parse(equation: str, shapes: tuple[Shape, ...]) -> tuple[list[list[Label]],
     terms = left.split(",")
     if len(terms) != len(shapes):
         raise ValueError(f"einsum: {equation!r} has {len(terms)} operands, got {len(shapes)}")
-    labels = [_labels(equation, term, len(shape), f"operand {i} of shape {list(shape)}")
-              for i, (term, shape) in enumerate(zip(terms, shapes))]
+    labels = [
+        _labels(equation, term, len(shape), f"operand {i} of shape {list(shape)}")
+        for i, (term, shape) in enumerate(zip(terms, shapes))
+    ]
     every = [x for term in labels for x in term]
     dots = sorted({x for x in every if isinstance(x, int)})
     if not arrow:

@@ -168,9 +168,7 @@ def flat(g: Tensor, y: Any, *inputs: Any, **attrs: Any) -> Tensor:
 _add = _binary("add", np.add, (lambda g, y, a, b: g, lambda g, y, a, b: g))
 _sub = _binary("sub", np.subtract, (lambda g, y, a, b: g, lambda g, y, a, b: -g))
 _mul = _binary("mul", np.multiply, (lambda g, y, a, b: g * b, lambda g, y, a, b: g * a), save="a b")
-_div = _binary(
-    "div", quiet(np.true_divide), (lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b), save="y b"
-)
+_div = _binary("div", quiet(np.true_divide), (lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b), save="y b")
 _neg = primitive("neg", np.negative, (lambda g, y, x: -g,))
 
 
@@ -292,10 +290,14 @@ _shortcuts: dict[float, Any] = {  # of floating-point arrays; np.power takes log
 }
 
 
+def _power(a: Any, b: Any) -> Any:
+    return np.power(a, b).astype(a.dtype, copy=False)  # NumPy's powers of bools are int8
+
+
 @quiet
 def _to_number(x: Any, *, exponent: float) -> Any:
     shortcut = _shortcuts.get(exponent) if x.dtype.kind == "f" else None
-    return np.power(x, exponent) if shortcut is None else shortcut(x)
+    return _power(x, exponent) if shortcut is None else shortcut(x)
 
 
 def _to_number_rule(g: Tensor, y: Any, x: Tensor, *, exponent: float) -> Tensor:
@@ -313,7 +315,7 @@ def _exponent_rule(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 _pow_number = primitive("pow_number", _to_number, (_to_number_rule,), save="x")
-_pow = _binary("pow", quiet(np.power), (_base_rule, _exponent_rule), save="y a b")
+_pow = _binary("pow", quiet(_power), (_base_rule, _exponent_rule), save="y a b")
 
 
 @method("__pow__", "pow")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-from ..declare import method, primitive
+from ..declare import Primitive, method, primitive
 from ..kernels.arrays import array_module
 from ..tensor import Tensor
 from .dims import normalize_dim
@@ -40,7 +40,7 @@ def _overlap_add(x: Any, *, dims: tuple, sizes: tuple, steps: tuple, dilations: 
 _windows_op = primitive(
     "windows", _windows, (lambda g, y, x, **how: _overlap_add_op(g, **how, shape=x.shape),)
 )
-_overlap_add_op = primitive(
+_overlap_add_op: Primitive = primitive(
     "overlap_add", _overlap_add, (lambda g, y, x, *, shape, **how: _windows_op(g, **how),)
 )
 
@@ -73,7 +73,7 @@ def _pair(op: str, name: str, value: int | tuple[int, int], least: int) -> tuple
     pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or min(pair) < least:
         raise ValueError(f"{op}: {name} must be one or two numbers of at least {least}, got {value}")
-    return pair  # type: ignore[return-value]
+    return pair[0], pair[1]
 
 
 def unfold(

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -83,7 +84,7 @@ def take_at(input: Tensor, positions: Sequence[Tensor], dims: tuple[int, ...]) -
 def add_at(source: Tensor, positions: Sequence[Tensor], dims: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
     """Zeros of ``shape`` with ``source`` added at what ``take_at`` would read: its transpose."""
     lead = np.broadcast_shapes(*[p.shape for p in positions])
-    neighbours = all(b == a + 1 for a, b in zip(dims, dims[1:]))
+    neighbours = all(b == a + 1 for a, b in pairwise(dims))
     start = dims[0] if neighbours else 0
     if start:
         source = movedim(source, tuple(range(start, start + len(lead))), tuple(range(len(lead))))
@@ -114,7 +115,7 @@ def getitem(input: Tensor, index: Any) -> Tensor:
     Slices are views, and unlike torch's may have negative steps. Numbers, slices and None are applied first; arrays
     of positions then index the result together, and broadcast. A mask stands for the positions where it is True.
     """
-    if type(index) in _slicing or (type(index) is tuple and all([type(i) in _slicing for i in index])):
+    if type(index) in _slicing or (type(index) is tuple and _slicing.issuperset(map(type, index))):
         return _getitem(input, index=index)
     return _advanced(input, index if type(index) is tuple else (index,))
 
@@ -144,8 +145,10 @@ def _advanced(input: Tensor, index: tuple) -> Tensor:
             slices.append(i)
             out += type(i) is not int
         dim += width
-    if any(i != slice(None) for i in slices):
+    if not arrays or any(i != slice(None) for i in slices):
         input = _getitem(input, index=tuple(slices))
+    if not arrays:
+        return input
     if len(arrays) == 1 and arrays[0][1].dtype.kind == "b":
         return compress(input, arrays[0][1], arrays[0][0])
     dims, positions = [], []

@@ -1,4 +1,4 @@
-"""Joining and splitting tensors. ``cat`` and ``split`` are each other's transpose, and so are ``stack`` and ``unbind``."""
+"""Joining and splitting. ``cat`` and ``split`` are each other's transpose, and so are ``stack`` and ``unbind``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..declare import method, primitive
+from ..declare import Primitive, method, primitive
 from ..tensor import Tensor
 from .dims import normalize_dim
 from .elementwise import cast
@@ -32,9 +32,11 @@ def _cat_vjp(g: Tensor, y: Any, *tensors: Any, dim: int) -> Sequence[Tensor]:
 
 
 _cat = primitive("cat", lambda *arrays, dim: np.concatenate(arrays, dim), _cat_vjp)
-_split = primitive("split", _split_forward, lambda g, y, x, *, sizes, dim: (_cat(*g, dim=dim),), several=True)
+_split: Primitive = primitive(
+    "split", _split_forward, lambda g, y, x, *, sizes, dim: (_cat(*g, dim=dim),), several=True
+)
 _stack = primitive("stack", lambda *arrays, dim: np.stack(arrays, dim), lambda g, y, *tensors, dim: _unbind(g, dim=dim))
-_unbind = primitive(
+_unbind: Primitive = primitive(
     "unbind",
     lambda x, *, dim: tuple([x[(slice(None),) * dim + (i,)] for i in range(x.shape[dim])]),
     lambda g, y, x, *, dim: (_stack(*g, dim=dim),),
@@ -113,7 +115,7 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
     """Pieces of one length (the last may be shorter) or of the given lengths along ``dim``; views."""
     dim = _splittable("split", tensor, dim)
     length = tensor.shape[dim]
-    if isinstance(split_size_or_sections, (tuple, list)):
+    if isinstance(split_size_or_sections, Sequence):
         sizes = tuple(split_size_or_sections)
         if sum(sizes) != length or min(sizes, default=0) < 0:
             raise ValueError(
@@ -121,7 +123,7 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
                 f"{list(tensor.shape)}"
             )
     else:
-        size = int(split_size_or_sections)
+        size = split_size_or_sections
         if size < 0 or (size == 0 and length):
             raise ValueError(f"split: pieces of {size} along dim {dim} of a tensor of shape {list(tensor.shape)}")
         whole, rest = divmod(length, size) if length else (0, 0)
@@ -145,14 +147,14 @@ def tensor_split(
     """Exactly so many pieces of lengths that differ by at most 1, or pieces cut before the given indices."""
     dim = _splittable("tensor_split", input, dim)
     length = input.shape[dim]
-    if isinstance(indices_or_sections, (tuple, list)):
+    if isinstance(indices_or_sections, Sequence):
         cuts = [slice(None, i).indices(length)[1] for i in indices_or_sections]
         starts, ends = [0, *cuts], [*cuts, length]
         if all(start <= end for start, end in zip(starts, ends)):
             return _split(input, sizes=tuple([end - start for start, end in zip(starts, ends)]), dim=dim)
         lead = (slice(None),) * dim
         return tuple([input[(*lead, slice(start, end))] for start, end in zip(starts, ends)])
-    sections = int(indices_or_sections)
+    sections = indices_or_sections
     if sections < 1:
         raise ValueError(f"tensor_split: the number of sections must be positive, got {sections}")
     size, longer = divmod(length, sections)

@@ -7,7 +7,6 @@ linear algebra functions" (2010) for QR. They are written in Tensor ops, so all 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from functools import wraps
 from math import prod
@@ -73,14 +72,18 @@ def _solve_vjp(g: Tensor, y: Tensor, a: Tensor, b: Any) -> tuple[Tensor, Tensor]
     return -(gb @ y.mT), gb
 
 
-def _solve_triangular_forward(a: Any, b: Any, *, upper: bool, unit: bool) -> Any:
-    xp = array_module(a)
-    scipy = importlib.import_module("scipy.linalg" if xp is np else "cupyx.scipy.linalg")  # here: slow to import
-    out = xp.empty_like(b)
-    for index in np.ndindex(*b.shape[:-2] if b.size else (0,)):
-        out[index] = scipy.solve_triangular(
-            a[index], b[index], lower=not upper, unit_diagonal=unit, check_finite=False
-        )
+def _substitute(a: Any, b: Any, *, upper: bool, unit: bool) -> Any:
+    """Row by row for the whole batch at once, which LAPACK's trtrs, made for one matrix, cannot do."""
+    if not unit and isinstance(a, np.ndarray) and not np.diagonal(a, 0, -2, -1).all():
+        raise np.linalg.LinAlgError
+    n = a.shape[-1]
+    out = b.copy()
+    for i in reversed(range(n)) if upper else range(n):
+        known = slice(i + 1, n) if upper else slice(0, i)
+        row = out[..., i : i + 1, :]
+        row -= a[..., i : i + 1, known] @ out[..., known, :]
+        if not unit:
+            row /= a[..., i : i + 1, i : i + 1]
     return out
 
 
@@ -96,7 +99,7 @@ _inverse = primitive(
 _solve = primitive("solve", lapack("solve", "a singular matrix", np.linalg.solve), _solve_vjp, save="y a")
 _solve_triangular = primitive(
     "solve_triangular",
-    lapack("solve_triangular", "a matrix with a zero on its diagonal", _solve_triangular_forward),
+    lapack("solve_triangular", "a matrix with a zero on its diagonal", _substitute),
     _solve_triangular_vjp,
     save="y a",
 )
@@ -258,7 +261,7 @@ def cholesky(input: Tensor, upper: bool = False) -> Tensor:
 
 
 def _qr_vjp(g: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor], x: Any) -> tuple[Tensor]:
-    """Walter and Lehmann (2010): (gQ + Q C) R^-T with C the symmetric matrix of the lower triangle of R gR^T - gQ^T Q."""
+    """Walter and Lehmann (2010): (gQ + Q C) R^-T with C the symmetric matrix that R gR^T - gQ^T Q has below."""
     (gq, gr), (q, r) = g, y
     m = r @ gr.mT - gq.mT @ q
     c = tril(m) + tril(m, -1).mT

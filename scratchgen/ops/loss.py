@@ -17,6 +17,7 @@ from .compare import where
 from .elementwise import cast, floating, operands, quiet, square
 from .gather import gather
 from .math import abs, exp, log, log1p
+from .precision import widened
 from .reduce import mean, sum
 from .softmax import log_softmax
 
@@ -128,6 +129,7 @@ def binary_cross_entropy(
 
 
 @fused()
+@widened
 def _binary_cross_entropy_with_logits(
     x: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, *, reduction: str
 ) -> Tensor:
@@ -184,6 +186,7 @@ def _negative_log_likelihood(
 
 
 @fused(auxiliary=1)
+@widened
 def _cross_entropy(
     x: Tensor, target: Tensor, weight: Tensor | None, *, ignore_index: int, reduction: str, label_smoothing: float
 ) -> Tensor:
@@ -192,7 +195,7 @@ def _cross_entropy(
 
 
 def _check_classes(op: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
-    """The target as int64, checked to name classes of the input; on a GPU not by its values, which to read would wait."""
+    """The target as int64, checked to name classes; on a GPU not by its values, since to read them is to wait."""
     if input.ndim == 0 or target.shape != input.shape[:1] * (input.ndim > 1) + input.shape[2:]:
         raise ValueError(
             f"{op}: target of shape {list(target.shape)} for an input of shape {list(input.shape)}: expected class "
@@ -256,7 +259,7 @@ def cross_entropy(
 def _soft_cross_entropy(
     x: Tensor, target: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float
 ) -> Tensor:
-    """Of probabilities: ``-sum_c weight_c target_c log softmax(x)_c``; the mean is over the rows, whatever they weigh."""
+    """Of probabilities: ``-sum_c weight_c target_c log softmax(x)_c``; the mean is over all rows alike."""
     if x.shape != target.shape or x.ndim == 0:
         raise ValueError(
             f"cross_entropy: target of shape {list(target.shape)} for an input of shape {list(x.shape)}: probabilities "

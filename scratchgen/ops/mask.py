@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..declare import method, primitive
+from ..declare import Primitive, method, primitive
 from ..kernels.arrays import array_module
 from ..tensor import Tensor, wrap
 from .compare import where
@@ -43,7 +43,7 @@ def decompress(input: Tensor, mask: Tensor, dim: int, shape: tuple[int, ...]) ->
     return _decompress_op(input, mask, dim=dim, shape=shape)
 
 
-_masked_fill = primitive(
+_masked_fill: Primitive = primitive(
     "masked_fill",
     lambda x, mask, *, value: np.where(mask, x.dtype.type(value), x),
     (lambda g, y, x, mask, *, value: _masked_fill(g, mask, value=0), None),

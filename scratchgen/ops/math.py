@@ -140,7 +140,7 @@ sign = _stepped("sign", np.sign, flat, "", "-1, 0 or 1.")
 floor = _stepped("floor", np.floor, flat, "", "Rounded down.")
 ceil = _stepped("ceil", np.ceil, flat, "", "Rounded up.")
 trunc = _stepped("trunc", np.trunc, flat, "", "Rounded towards zero.")
-frac = _stepped("frac", lambda x: x - np.trunc(x), lambda g, y, x: g, "", "What ``trunc`` leaves.")
+frac = _stepped("frac", quiet(lambda x: x - np.trunc(x)), lambda g, y, x: g, "", "What ``trunc`` leaves.")
 absolute = abs
 method("__abs__", "absolute")(abs)
 
@@ -156,11 +156,14 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
 # --- compositions, and functions of two arguments
 
 
+_logit = primitive("logit", quiet(lambda p: np.log(p / (1 - p))), (lambda g, y, p: g / (p * (1 - p)),), save="p")
+
+
 @method()
 def logit(input: Tensor, eps: float | None = None) -> Tensor:
     """The inverse of ``sigmoid``, ``log(p / (1 - p))``; with ``eps``, of ``input`` clamped to [eps, 1 - eps]."""
-    p = floating(input) if eps is None else floating(input).clamp(eps, 1 - eps)
-    return log(p / (1 - p))
+    p = floating(input)
+    return _logit(p if eps is None else p.clamp(eps, 1 - eps))
 
 
 def _inverse_square(y: Tensor, x: Tensor) -> Tensor:

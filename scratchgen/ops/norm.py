@@ -17,6 +17,7 @@ from ..recompute import is_recomputing
 from ..tensor import Tensor
 from .elementwise import cast, operands, square
 from .math import rsqrt
+from .precision import widened
 from .reduce import mean, sum, var_mean, vector_norm
 
 __all__ = [
@@ -43,6 +44,7 @@ def _standardize(x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, 
 
 
 @fused(auxiliary=2)
+@widened
 def _layer_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, *, normalized_shape: tuple[int, ...], eps: float
 ) -> Tensor:
@@ -51,6 +53,7 @@ def _layer_norm(
 
 
 @fused(auxiliary=1)
+@widened
 def _rms_norm(x: Tensor, weight: Tensor | None, *, normalized_shape: tuple[int, ...], eps: float) -> Tensor:
     dims = tuple(range(x.ndim - len(normalized_shape), x.ndim))
     return _affine(x * rsqrt(mean(square(x), dims, True) + eps), weight, None)
@@ -106,6 +109,7 @@ def rms_norm(
 
 
 @fused(auxiliary=2)
+@widened
 def _group_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, *, num_groups: int, eps: float) -> Tensor:
     split = x.reshape((x.shape[0], num_groups, x.shape[1] // num_groups, *x.shape[2:]))
     z, _, _ = _standardize(split, tuple(range(2, split.ndim)), eps)
@@ -178,6 +182,7 @@ def instance_norm(
 
 
 @fused(auxiliary=2, several=3)
+@widened
 def _batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, *, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     z, average, variance = _standardize(x, (0, *range(2, x.ndim)), eps)
     y = _affine(z, *_per_channel(x.ndim, weight, bias))
@@ -205,7 +210,7 @@ def batch_norm(
     count = input.shape[0] * math.prod(input.shape[2:])
     if count < 2:
         raise ValueError(
-            f"batch_norm: more than one value a channel is needed in training, got an input of shape {list(input.shape)}"
+            f"batch_norm: training needs more than one value a channel, got an input of shape {list(input.shape)}"
         )
     y, average, variance = _batch_norm(input, weight, bias, eps=eps)
     with no_grad():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..declare import primitive
+from ..declare import Primitive, primitive
 from ..kernels.arrays import array_module
 from ..tensor import Tensor
 from .index import unslice
@@ -58,7 +58,7 @@ def _extend_transpose(x: Any, *, mode: str, widths: Widths, shape: tuple[int, ..
 
 
 _extend_op = primitive("extend", _extend, (lambda g, y, x, **how: _extend_transpose_op(g, **how),))
-_extend_transpose_op = primitive(
+_extend_transpose_op: Primitive = primitive(
     "extend_transpose", _extend_transpose, (lambda g, y, x, **how: _extend_op(g, **how),)
 )
 
@@ -86,7 +86,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     for (before, after), n in zip(grow, shape):
         most = {"reflect": n - 1, "circular": n, "replicate": before + after if n else 0}[mode]
         if max(before, after) > most:
-            raise ValueError(f"pad: ({before}, {after}) for a dimension of {n} in mode {mode!r}, expected at most {most}")
+            raise ValueError(
+                f"pad: ({before}, {after}) for a dimension of {n} in mode {mode!r}, expected at most {most}"
+            )
     padded = _extend_op(input, mode=mode, widths=grow, shape=shape) if any(map(any, grow)) else input
     return padded if mode == "circular" else _crop(padded, widths)
 

@@ -108,9 +108,7 @@ def randint(
     return wrap(array.astype(dtype or dtypes.int64, copy=False), where)
 
 
-def randperm(
-    n: int, *, generator: Generator | None = None, dtype: Any = None, device: Place = None
-) -> Tensor:
+def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Place = None) -> Tensor:
     """The numbers 0 .. n - 1 in random order, int64."""
     where = place(device)
     array = (generator or default_generator).permutation(n, where)
@@ -180,9 +178,7 @@ def exponential_draw(size: tuple[int, ...], device: Device, generator: Generator
     return np.maximum(-np.log1p(-u), 2.0**-54)
 
 
-def exponential(
-    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Place = None
-) -> Tensor:
+def exponential(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Place = None) -> Tensor:
     """Standard exponential numbers: positive, of mean 1."""
     where = place(device)
     array = exponential_draw(size_of(size), where, generator)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..declare import method, primitive
+from ..declare import Primitive, method, primitive
 from ..tensor import Tensor, as_tensor
 from .create import arange
 from .dims import normalize_dim, normalize_dims, variadic
@@ -19,10 +19,10 @@ __all__ = ["flip", "fliplr", "flipud", "repeat_interleave", "roll", "rot90", "ti
 # --- reversing and rotating: permutations, whose transpose is their inverse
 
 # A copy, because few kernels take negative strides as they are; order "K" keeps the order of dimensions in memory.
-_flip = primitive(
+_flip: Primitive = primitive(
     "flip", lambda x, *, dims: np.flip(x, dims).copy(order="K"), (lambda g, y, x, *, dims: _flip(g, dims=dims),)
 )
-_roll = primitive(
+_roll: Primitive = primitive(
     "roll",
     lambda x, *, shifts, dims: np.roll(x, shifts, dims),
     (lambda g, y, x, *, shifts, dims: _roll(g, shifts=tuple([-n for n in shifts]), dims=dims),),
@@ -84,7 +84,7 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 
 
 def repeat(input: Tensor, repeats: Sequence[int]) -> Tensor:
-    """``input`` laid side by side ``repeats`` times along each dimension; further leading repeats make new dimensions."""
+    """``input`` laid side by side ``repeats`` times along each dimension; further leading repeats add dimensions."""
     lead = len(repeats) - input.ndim
     if lead < 0 or any(n < 0 for n in repeats):
         raise ValueError(

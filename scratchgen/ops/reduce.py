@@ -207,9 +207,7 @@ def std(
     return _moment(_std, input, dim, unbiased, keepdim, correction)
 
 
-def var_mean(
-    input: Tensor, dim: Dims = None, *, correction: float = 1, keepdim: bool = False
-) -> tuple[Tensor, Tensor]:
+def var_mean(input: Tensor, dim: Dims = None, *, correction: float = 1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     """``var`` and ``mean``."""
     return var(input, dim, keepdim=keepdim, correction=correction), mean(input, dim, keepdim)
 
@@ -236,31 +234,29 @@ def _amax_rule(g: Tensor, y: Tensor, x: Tensor, *, dim: Any, keepdim: bool) -> T
     return where(extreme, spread(share, x.shape, dim), 0)
 
 
-_amax = primitive(
-    "amax", lambda x, *, dim, keepdim: x.max(axis=dim, keepdims=keepdim), (_amax_rule,), save="x y"
-)
-_amin = primitive(
-    "amin", lambda x, *, dim, keepdim: x.min(axis=dim, keepdims=keepdim), (_amax_rule,), save="x y"
-)
+_amax = primitive("amax", lambda x, *, dim, keepdim: x.max(axis=dim, keepdims=keepdim), (_amax_rule,), save="x y")
+_amin = primitive("amin", lambda x, *, dim, keepdim: x.min(axis=dim, keepdims=keepdim), (_amax_rule,), save="x y")
 _argmax = primitive("argmax", lambda x, *, dim, keepdim: np.argmax(x, axis=dim, keepdims=keepdim))
 _argmin = primitive("argmin", lambda x, *, dim, keepdim: np.argmin(x, axis=dim, keepdims=keepdim))
 
 
-def _extreme(op: Any, input: Tensor, dim: Dims, keepdim: bool) -> Tensor:
-    dims = reduced_dims(op.name, dim, input.shape)
-    _nonempty(op.name, input.shape, dims)
+def _extreme(name: str, op: Any, input: Tensor, dim: Dims, keepdim: bool) -> Tensor:
+    dims = reduced_dims(name, dim, input.shape)
+    _nonempty(name, input.shape, dims)
     return op(input, dim=dims, keepdim=keepdim)
 
 
-def _position(op: Any, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
-    axis = None if dim is None or not input.ndim else normalize_dim(op.name, dim, input.shape)
-    _nonempty(op.name, input.shape, None if axis is None else (axis,))
+def _position(name: str, op: Any, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+    axis = None if dim is None else normalize_dim(name, dim, input.shape)
+    if not input.ndim:
+        axis = None
+    _nonempty(name, input.shape, None if axis is None else (axis,))
     return op(input, dim=axis, keepdim=keepdim)
 
 
-def _along(op: Any, input: Tensor, dim: int, keepdim: bool) -> Extremes:
+def _along(name: str, op: Any, input: Tensor, dim: int, keepdim: bool) -> Extremes:
     """The gradient goes to the one element whose index is returned."""
-    indices = _position(op, input, dim, True)
+    indices = _position(name, op, input, dim, True)
     if not input.ndim:
         return Extremes(input.alias(), indices)
     values = input.gather(dim, indices)
@@ -270,13 +266,13 @@ def _along(op: Any, input: Tensor, dim: int, keepdim: bool) -> Extremes:
 @method()
 def amax(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The largest element, or that over ``dim``. Equal ones share the gradient."""
-    return _extreme(_amax, input, dim, keepdim)
+    return _extreme("amax", _amax, input, dim, keepdim)
 
 
 @method()
 def amin(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The smallest element, or that over ``dim``. Equal ones share the gradient."""
-    return _extreme(_amin, input, dim, keepdim)
+    return _extreme("amin", _amin, input, dim, keepdim)
 
 
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
@@ -287,13 +283,13 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
 @method()
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index, int64, of the first largest element along ``dim``, or among all in row-major order."""
-    return _position(_argmax, input, dim, keepdim)
+    return _position("argmax", _argmax, input, dim, keepdim)
 
 
 @method()
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index, int64, of the first smallest element along ``dim``, or among all in row-major order."""
-    return _position(_argmin, input, dim, keepdim)
+    return _position("argmin", _argmin, input, dim, keepdim)
 
 
 @method()
@@ -302,7 +298,9 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     goes to the element at the index. ``max(x, other)``: ``maximum`` of two tensors."""
     if isinstance(dim, Tensor):
         return maximum(input, dim)
-    return amax(input) if dim is None else _along(_argmax, input, dim, keepdim)
+    if dim is None:
+        return _extreme("max", _amax, input, None, False)
+    return _along("max", _argmax, input, dim, keepdim)
 
 
 @method()
@@ -310,7 +308,9 @@ def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """As ``max``, of the smallest element."""
     if isinstance(dim, Tensor):
         return minimum(input, dim)
-    return amin(input) if dim is None else _along(_argmin, input, dim, keepdim)
+    if dim is None:
+        return _extreme("min", _amin, input, None, False)
+    return _along("min", _argmin, input, dim, keepdim)
 
 
 # --- logic
@@ -336,6 +336,7 @@ def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
     """How many elements are nonzero; int64."""
     return sum(input != 0, dim)
 
+
 # --- norms
 
 _root = primitive(
@@ -346,29 +347,28 @@ _root = primitive(
 )
 
 
-def vector_norm(
-    x: Tensor, ord: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
-) -> Tensor:
+def vector_norm(x: Tensor, ord: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """``(sum |x| ** ord) ** (1 / ord)`` of all elements or over ``dim``; of order 0 the number of nonzero elements.
 
     The largest and smallest magnitude for orders inf and -inf. The derivative at the zero vector is taken as 0.
     """
-    x = _floating("vector_norm", x if dtype is None else cast(x, dtype))
+    x = _floating("norm", x if dtype is None else cast(x, dtype))
+    dims = reduced_dims("norm", dim, x.shape)
     if x.dtype.char == "e":  # squares of float16 would overflow from 256
-        return cast(vector_norm(cast(x, float32), ord, dim, keepdim), float16)
-    if ord == 0:
-        return sum(cast(x != 0, x.dtype), dim, keepdim)
+        return cast(vector_norm(cast(x, float32), ord, dims, keepdim), float16)
     if ord in (math.inf, -math.inf):
-        return (amax if ord > 0 else amin)(x.abs(), dim, keepdim)
+        return _extreme("norm", _amax if ord > 0 else _amin, x.abs(), dims, keepdim)
+    if ord == 0:
+        return sum(x.sign().abs(), dims, keepdim)
     if ord == 1:
-        return sum(x.abs(), dim, keepdim)
+        return sum(x.abs(), dims, keepdim)
     if ord > 0 and ord % 2 == 0:
         power = x**ord
     elif ord > 0:  # |x| ** ord with the derivatives 0 at x = 0, where a negative power times 0 would give NaN
         power = where(x == 0, 0, where(x == 0, 1, x.abs()) ** ord)
     else:
         power = x.abs() ** ord
-    return _root(sum(power, dim, keepdim), degree=ord)
+    return _root(sum(power, dims, keepdim), degree=ord)
 
 
 @method()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..declare import method, primitive
+from ..declare import Primitive, method, primitive
 from ..tensor import Tensor
 from .dims import normalize_dim, normalize_dims, variadic
 from .reduce import broadcast_to
@@ -19,15 +19,15 @@ __all__ = [
     "unsqueeze",
 ]  # fmt: skip
 
-_reshape = primitive(
+_reshape: Primitive = primitive(
     "reshape", lambda x, *, shape: x.reshape(shape), (lambda g, y, x, *, shape: _reshape(g, shape=x.shape),)
 )
-_permute = primitive(
+_permute: Primitive = primitive(
     "permute",
     lambda x, *, dims: x.transpose(dims),
     (lambda g, y, x, *, dims: _permute(g, dims=tuple(np.argsort(dims).tolist())),),
 )
-_transpose = primitive(
+_transpose: Primitive = primitive(
     "transpose",
     lambda x, *, dim0, dim1: x.swapaxes(dim0, dim1),
     (lambda g, y, x, *, dim0, dim1: _transpose(g, dim0=dim0, dim1=dim1),),
@@ -177,8 +177,8 @@ def _mT(input: Tensor) -> Tensor:
     return _transpose(input, dim0=-2, dim1=-1)
 
 
-method("T")(property(lambda input: _permute(input, dims=tuple(range(input.ndim))[::-1])))
-method("mT")(property(_mT))
+method("T")(property(lambda input: _permute(input, dims=tuple(range(input.ndim))[::-1])))  # type: ignore[arg-type]
+method("mT")(property(_mT))  # type: ignore[arg-type]
 
 
 # --- broadcasting

@@ -14,6 +14,7 @@ from .dims import normalize_dim
 from .elementwise import cast, floating, quiet
 from .index import one_hot
 from .math import exp, log
+from .precision import widened
 from .random import gumbel
 from .reduce import Dims, amax, reduced_dims, spread, sum
 
@@ -23,6 +24,7 @@ __all__ = ["gumbel_softmax", "log_softmax", "logsumexp", "softmax", "softmin"]
 
 
 @fused(save="y")
+@widened
 def _softmax(x: Tensor, *, dim: int) -> Tensor:
     e = exp(x - amax(x.detach(), dim, True))  # detached: softmax does not depend on the shift at all
     return e / sum(e, dim, True)
@@ -34,6 +36,7 @@ def _softmax_rule(g: Tensor, y: Tensor, x: Any, *, dim: int) -> tuple[Tensor]:
 
 
 @fused(save="y")
+@widened
 def _log_softmax(x: Tensor, *, dim: int) -> Tensor:
     z = x - amax(x.detach(), dim, True)
     return z - log(sum(exp(z), dim, True))

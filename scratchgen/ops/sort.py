@@ -33,7 +33,7 @@ def _read(input: Tensor, dim: int, indices: Tensor) -> Ranked:
 
 
 def _argsort(x: Any, *, dim: int, descending: bool, stable: bool) -> Any:
-    kind = "stable" if stable else None
+    kind: Any = "stable" if stable else None
     if not x.ndim:
         return array_module(x).zeros((), np.int64)
     if not descending:
@@ -156,7 +156,11 @@ def cummin(input: Tensor, dim: int) -> Ranked:
 
 @method()
 def unique(
-    input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
 ) -> Any:
     """The distinct elements, or slices along ``dim``, in order (whatever ``sorted`` says).
 
@@ -173,7 +177,9 @@ def unique(
     return tensors if len(tensors) > 1 else tensors[0]
 
 
-def searchsorted(sorted_sequence: Tensor, input: Tensor | float, *, right: bool = False, side: str | None = None) -> Tensor:
+def searchsorted(
+    sorted_sequence: Tensor, input: Tensor | float, *, right: bool = False, side: str | None = None
+) -> Tensor:
     """Where each value of ``input`` would go in an ascending sequence: before equal elements, or after if ``right``.
 
     A 1-D sequence serves all values; one of more dimensions serves, row by row, values with the same leading
@@ -181,11 +187,11 @@ def searchsorted(sorted_sequence: Tensor, input: Tensor | float, *, right: bool 
     """
     if side not in (None, "left", "right") or (side == "left" and right):
         raise ValueError(f"searchsorted: side must be 'left' or 'right' and agree with right={right}, got {side!r}")
-    side = side or ("right" if right else "left")
+    place: Any = side or ("right" if right else "left")
     values = input if isinstance(input, Tensor) else as_tensor(input, device=sorted_sequence.device)
     rows, wanted = sorted_sequence.array, values.array
     if rows.ndim == 1:
-        return wrap(np.asarray(np.searchsorted(rows, wanted, side)), values.device)
+        return wrap(np.asarray(np.searchsorted(rows, wanted, place)), values.device)
     if rows.shape[:-1] != wanted.shape[:-1]:
         raise ValueError(
             f"searchsorted: sequences of shape {list(rows.shape)} and values of shape {list(wanted.shape)} differ in "
@@ -193,7 +199,7 @@ def searchsorted(sorted_sequence: Tensor, input: Tensor | float, *, right: bool 
         )
     found = array_module(rows).empty(wanted.shape, np.int64)
     for row in np.ndindex(*rows.shape[:-1]):
-        found[row] = np.searchsorted(rows[row], wanted[row], side)
+        found[row] = np.searchsorted(rows[row], wanted[row], place)
     return wrap(found, values.device)
 
 

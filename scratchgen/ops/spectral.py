@@ -187,8 +187,8 @@ def matrix_norm(
 ) -> Tensor:
     """Norms of the matrices in the two dims ``dim``.
 
-    ``ord``: ``"fro"`` (all elements), ``"nuc"`` (sum of singular values), 2 and -2 (largest and smallest singular value),
-    1 and -1 (largest and smallest column sum of magnitudes), inf and -inf (of rows).
+    ``ord``: ``"fro"`` (all elements), ``"nuc"`` (sum of singular values), 2 and -2 (largest and smallest singular
+    value), 1 and -1 (largest and smallest column sum of magnitudes), inf and -inf (of rows).
     """
     rows, columns = normalize_dims("matrix_norm", tuple(dim), A.shape)
     if ord == "fro":

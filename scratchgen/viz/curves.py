@@ -108,19 +108,20 @@ def _panel(ax: Axes, curves: Sequence[_Curve], log: bool) -> None:
         )
         if curve.is_long:
             ax.plot(curve.at, curve.value, color=colour, linewidth=0.8, alpha=0.3, zorder=3)
-    values = np.concatenate([curve.value for curve in curves])
-    if log and values.min() > 0:
+    if log and min(curve.value.min() for curve in curves) > 0:
         ax.set_yscale("log")
         # Plain numbers, and also between the powers of ten where the axis spans less than two of them.
         ax.yaxis.set_major_formatter(LogFormatter())
         ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2.0, 0.5)))
+        ax.grid(True, which="minor", axis="y", color=style.RULE, linewidth=0.6, alpha=0.7)
     else:
-        ax.set_ylim(*_limits(values))
+        ax.set_ylim(*_limits(curves))
     ax.legend(frameon=False, fontsize=style.TEXT, labelcolor=style.INK, handlelength=1.2)
 
 
-def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The range without its outermost half percents: one spike, or the first step, must not flatten the rest."""
-    low, high = np.percentile(values, [0.5, 99.5]) if len(values) >= SMOOTH_FROM else (values.min(), values.max())
+def _limits(curves: Sequence[_Curve]) -> tuple[float, float]:
+    """The range of all curves; of long ones without the outermost half percents, lest one spike flatten the rest."""
+    ends = np.concatenate([np.percentile(c.value, [0.5, 99.5] if c.is_long else [0, 100]) for c in curves])
+    low, high = float(ends.min()), float(ends.max())
     margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
-    return float(low - margin), float(high + margin)
+    return low - margin, high + margin

@@ -78,8 +78,7 @@ def samples_2d(
     area = extent or _extent(next(iter(points.values())))
     page, axes = style.figure(3.6 * len(points) + 0.2, 3.9 + 0.3 * (title is not None), 1, len(points))
     for i, (ax, (name, xy)) in enumerate(zip(axes, points.items(), strict=True)):
-        size = float(np.clip(8000 / len(xy), 1.5, 12))
-        ax.scatter(xy[:, 0], xy[:, 1], size, color=style.PALETTE[i % len(style.PALETTE)], alpha=0.5, linewidths=0)
+        _cloud(ax, xy, style.PALETTE[i % len(style.PALETTE)])
         if centres is not None:
             middle = _points(centres, "centres")
             ax.scatter(middle[:, 0], middle[:, 1], 26, marker="+", color=style.INK, linewidths=0.8)
@@ -108,9 +107,8 @@ def density_2d(
     page, axes = style.figure(3.6 * panels + 0.2, 3.9 + 0.3 * (title is not None), 1, panels)
     left, right, bottom, top = extent
     if samples is not None:
-        xy, ax = _points(samples, "samples"), axes.pop(0)
-        size = float(np.clip(8000 / len(xy), 1.5, 12))
-        ax.scatter(xy[:, 0], xy[:, 1], size, color=style.PALETTE[0], alpha=0.5, linewidths=0)
+        ax = axes.pop(0)
+        _cloud(ax, _points(samples, "samples"), style.PALETTE[0])
         _limit(ax, extent)
         style.label(ax, "samples")
     grid = np.meshgrid(np.linspace(left, right, resolution), np.linspace(bottom, top, resolution))
@@ -195,9 +193,13 @@ def _tokens(ax: Axes, queries: Sequence[str] | None, keys: Sequence[str] | None)
     if queries is not None:
         ax.set_yticks(range(len(queries)), queries, fontsize=style.TEXT - 1, color=style.INK)
     if keys is not None:
-        upright = all(len(key) <= 1 for key in keys)
-        angle = 0 if upright else 90
-        ax.set_xticks(range(len(keys)), keys, fontsize=style.TEXT - 1, color=style.INK, rotation=angle)
+        ax.set_xticks(range(len(keys)), keys, fontsize=style.TEXT - 1, color=style.INK)
+        if all(len(key) <= 1 for key in keys):  # characters: on one line of writing
+            ax.tick_params(axis="x", pad=12)
+            for name in ax.get_xticklabels():
+                name.set_verticalalignment("baseline")
+        else:
+            ax.tick_params(axis="x", rotation=90)
     ax.tick_params(length=0)
 
 
@@ -206,6 +208,12 @@ def _points(points: ArrayLike, name: str) -> NDArray[np.float64]:
     if xy.ndim != 2 or xy.shape[1] != 2 or len(xy) == 0 or not np.isfinite(xy).all():
         raise ValueError(f"{name}: need finite points (N, 2), got shape {xy.shape}")
     return xy
+
+
+def _cloud(ax: Axes, xy: NDArray[np.float64], colour: str) -> None:
+    """Many points of one sample: smaller the more there are."""
+    size = float(np.clip(8000 / len(xy), 1.5, 12))
+    ax.scatter(xy[:, 0], xy[:, 1], size, color=colour, alpha=0.5, linewidths=0)
 
 
 def _extent(xy: NDArray[np.float64]) -> Extent:

@@ -1,0 +1,69 @@
+"""Winograd's minimal filtering: ``m`` outputs of a filter of ``r`` taps in ``m + r - 1`` multiplications, not ``m r``.
+
+On a line, with x of n = m + r - 1 inputs, w of r taps and y of m outputs,
+
+    y = A^T [(G w) * (B^T x)]
+
+(Winograd 1980; Lavin and Gray 2016, eq. 8). Input and filter are polynomials, evaluated at n points of which the last
+is infinity; products of values are values of the product. For images both axes are done:
+
+    Y = A^T [(G w G^T) * (B^T x B)] A
+
+and transposing that gives the gradient of the weights, G^T [(A y A^T) * (B^T x B)] G, by the same three matrices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from fractions import Fraction
+from functools import cache
+from typing import NamedTuple
+
+# Small numbers first, in pairs of both signs: rounding errors grow with the entries of the matrices, and rows of
+# opposite points share half of their arithmetic.
+POINTS = tuple(Fraction(p) for p in (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2)))
+
+Matrix = tuple[tuple[float, ...], ...]
+
+
+class Transforms(NamedTuple):
+    """A^T (m, n), G (n, r) and B^T (n, n)."""
+
+    at: Matrix
+    g: Matrix
+    bt: Matrix
+
+
+@cache
+def transforms(outputs: int, taps: int) -> Transforms:
+    """The matrices of F(outputs, taps), exact in rational arithmetic before they become floats.
+
+    B is integral; the fractions are in G, which is applied to the weights, once for all images.
+    """
+    n = outputs + taps - 1
+    points = POINTS[: n - 1]
+    at = [[p**i for p in points] + [Fraction(int(i == outputs - 1))] for i in range(outputs)]
+    # Lagrange: the i-th basis polynomial is the product of (t - q) over the other points, divided by its value at p
+    bt = [_coefficients([q for q in points if q != p], n) for p in points] + [_coefficients(points, n)]
+    values = [math.prod(p - q for q in points if q != p) for p in points]
+    g = [[p**j / value for j in range(taps)] for p, value in zip(points, values)]
+    g.append([Fraction(int(j == taps - 1)) for j in range(taps)])
+    return Transforms(_floats(at), _floats(g), _floats(bt))
+
+
+def transposed(matrix: Matrix) -> Matrix:
+    """Rows as columns."""
+    return tuple(zip(*matrix))
+
+
+def _coefficients(roots: Iterable[Fraction], n: int) -> list[Fraction]:
+    """Coefficients, constant first and padded to ``n``, of the monic polynomial with these roots."""
+    c = [Fraction(1)]
+    for root in roots:
+        c = [up - root * same for up, same in zip([Fraction(0), *c], [*c, Fraction(0)])]
+    return c + [Fraction(0)] * (n - len(c))
+
+
+def _floats(rows: list[list[Fraction]]) -> Matrix:
+    return tuple(tuple(float(entry) for entry in row) for row in rows)
