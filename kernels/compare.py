@@ -118,7 +118,7 @@ def _cast(array: Any, dtype: str) -> Any:
         return tuple(_cast(a, dtype) for a in array)
     if array is None or array.dtype.kind != "f":
         return array
-    cast = array.astype(dtype)
+    cast = np.array(array, dtype, order="K")
     cast.flags.writeable = False  # kernels never mutate their inputs
     return cast
 

@@ -63,8 +63,8 @@ def serial_and_parallel(body: Callable[..., Any], **options: Any) -> tuple[Any, 
     they call, so the names also tell the version of ``vecmath``.
 
     Let the loop in ``body`` be no more than a call for each row or block. What stands in it is compiled slowly in the
-    parallel version, and after ``row, out = x[i], y[i]`` Numba may have lost sight of ``out`` being a part of ``y``, and
-    write in another order than the source.
+    parallel version; and after ``row, out = x[i], y[i]`` Numba may have lost sight of ``out`` being a part of ``y``,
+    and write in another order than the source.
     """
 
     def version(suffix: str, parallel: bool) -> Any:

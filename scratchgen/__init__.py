@@ -4,7 +4,7 @@ An eager autograd engine on NumPy and CuPy, hand-written kernels, and on them ev
 AI. Names, arguments and defaults follow torch: ``import scratchgen as sg`` where you would ``import torch``.
 """
 
-from . import kernels, nn, ops, optim
+from . import kernels, linalg, nn, ops, optim
 from .autograd import backward, enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
 from .debug import Observer, Timer, Trace, debug
 from .device import Device, cpu, cuda_is_available, device, emu, synchronize
@@ -37,7 +37,7 @@ __all__ = [
     "Device", "Generator", "Observer", "Tensor", "Timer", "Trace", "as_tensor", "backward", "bool_", "checkpoint",
     "complex64", "complex128", "cpu", "cuda_is_available", "debug", "default_generator", "device", "dtype", "emu",
     "enable_grad", "float16", "float32", "float64", "get_default_dtype", "grad", "int8", "int16", "int32", "int64",
-    "is_grad_enabled", "kernels", "manual_seed", "nn", "no_grad", "ops", "optim", "promote", "result_type", "seed",
-    "set_default_dtype", "set_grad_enabled", "synchronize", "tensor", "uint8",
+    "is_grad_enabled", "kernels", "linalg", "manual_seed", "nn", "no_grad", "ops", "optim", "promote", "result_type",
+    "seed", "set_default_dtype", "set_grad_enabled", "synchronize", "tensor", "uint8",
 ]  # fmt: skip
 __all__ += ops.__all__

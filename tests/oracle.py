@@ -43,6 +43,16 @@ def lying(shape: tuple[int, ...], seed: int = 0) -> Iterator[np.ndarray]:
     yield np.broadcast_to(rng.standard_normal((1, *shape[1:])), shape)
 
 
+def both(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """``function(library, *tensors)`` of each library."""
+    return lambda *xs: function(sg, *xs), lambda *ts: function(torch, *ts)
+
+
+def part(function: Callable[..., Any], i: int) -> Callable[..., Any]:
+    """Result number ``i`` of a function that has several."""
+    return lambda *inputs: function(*inputs)[i]
+
+
 def pairs(draw: Callable[..., np.ndarray], other: Callable[..., np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Two arrays that broadcast against each other, in different layouts."""
     yield draw((3, 4)), other((3, 4))
@@ -90,6 +100,29 @@ def assert_like_torch(
         assert a.shape == x.shape
         assert a.dtype == x.dtype
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=rtol, atol=atol)
+
+
+def assert_op_like_torch(
+    name: str,
+    *arrays: np.ndarray,
+    part: str = "",
+    rtol: float = 1e-10,
+    atol: float = 1e-13,
+    gradients: bool = True,
+    **options: Any,
+) -> None:
+    """As ``assert_like_torch`` for the op of that name in both libraries, called with ``options``.
+
+    ``part``: which field of a named tuple that it returns.
+    """
+
+    def call(module: Any, *tensors: Any) -> Any:
+        y = getattr(module, name)(*tensors, **options)
+        return getattr(y, part) if part else y
+
+    assert_like_torch(
+        lambda *xs: call(sg, *xs), lambda *ts: call(torch, *ts), *arrays, rtol=rtol, atol=atol, gradients=gradients
+    )
 
 
 def _leaf(array: np.ndarray) -> sg.Tensor:

@@ -78,10 +78,10 @@ def test_frechet_neighbours_and_coverage(digits, classifier, generated, name, fd
     test, fake = digits[2] / 16, generated[name] / 16
     real_features, fake_features = classifier.features(test), classifier.features(fake)
     assert metrics.frechet_distance(real_features, fake_features) == pytest.approx(fd, rel=0.01)
-    # The reference breaks ties by the order of the rows, here they count half; a printed digit may differ by
-    # one.
+    # The reference breaks ties by the order of the rows, here they count half: the last printed digit may differ by
+    # one. So may that of coverage: the mixtures depend on the order in which threads add up k-means.
     assert metrics.one_nn(test, fake).accuracy == pytest.approx(one_nn, abs=0.006)
-    assert metrics.prdc(real_features, fake_features).coverage == pytest.approx(coverage, abs=0.007)
+    assert metrics.prdc(real_features, fake_features).coverage == pytest.approx(coverage, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -177,15 +177,12 @@ class TestMemorisation:
 class TestC2ST:
     def test_chance_certainty_and_error(self) -> None:
         rng = np.random.default_rng(0)
-        a, b = rng.random((200, 8)), rng.random((200, 8))
-        chance, certain = metrics.c2st(a, b), metrics.c2st(a, b + 1.0)
+        a, b = rng.random((100, 8)), rng.random((100, 8))
+        chance = metrics.c2st(a, b)
         assert abs(chance.value - 0.5) < 3 * chance.se
-        assert chance.se == pytest.approx(np.sqrt(chance.value * (1 - chance.value) / 400))
-        assert certain == (1.0, 0.0)
-
-    def test_is_deterministic(self) -> None:
-        a, b = _gaussians(0, n=60)
-        assert metrics.c2st(a, b) == metrics.c2st(a, b)
+        assert chance.se == pytest.approx(np.sqrt(chance.value * (1 - chance.value) / 200))
+        assert metrics.c2st(a, b) == chance
+        assert metrics.c2st(a, b + 1.0) == (1.0, 0.0)
 
     def test_wants_equal_counts(self) -> None:
         a, b = _gaussians(0)
@@ -196,7 +193,7 @@ class TestC2ST:
 def test_half_sample_errors_are_honest() -> None:
     """The error of 1-NN, PRDC and Frechet against the spread over fresh samples: not too small, not twice too large."""
     values, errors, frechet = [], [], []
-    for seed in range(60):
+    for seed in range(50):
         a, b = _gaussians(seed, n=100, scale=1.2)
 
         def figures(i: np.ndarray, j: np.ndarray, a: np.ndarray = a, b: np.ndarray = b) -> np.ndarray:
@@ -204,7 +201,7 @@ def test_half_sample_errors_are_honest() -> None:
 
         everyone = np.arange(100)
         values.append(figures(everyone, everyone))
-        errors.append(metrics.half_sample_se(figures, 100, 100, replicates=16))
+        errors.append(metrics.half_sample_se(figures, 100, 100, replicates=12))
         frechet.append((metrics.frechet_distance(a, b), metrics.frechet_distance_se(a, b)))
     ratio = np.sqrt(np.square(errors).mean(axis=0)) / np.std(values, axis=0)
     assert (ratio > 0.85).all(), ratio
@@ -259,9 +256,9 @@ class TestEvaluateSamples:
 
     def test_counts_are_made_equal_reproducibly(self, real) -> None:
         test, train = real
-        first, again = (metrics.evaluate_samples(test, train, train, max_samples=100) for _ in range(2))
+        first, again = (metrics.evaluate_samples(test, train, train, max_samples=40) for _ in range(2))
         assert first == again
-        assert first["samples"] == 100
+        assert first["samples"] == 40
 
     def test_features_are_used(self, real) -> None:
         test, train = real

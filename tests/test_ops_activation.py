@@ -8,11 +8,13 @@ from oracle import assert_like_torch, layouts, torch
 
 import scratchgen as sg
 from scratchgen import kernels
+from scratchgen.declare import OPS
 from scratchgen.testing import check_grad
 
 F = torch.nn.functional
 
 SMOOTH = {  # ours, torch's
+    "sigmoid": (sg.sigmoid, torch.sigmoid),
     "silu": (sg.silu, F.silu),
     "gelu": (sg.gelu, F.gelu),
     "gelu tanh": (lambda x: sg.gelu(x, "tanh"), lambda x: F.gelu(x, approximate="tanh")),
@@ -38,6 +40,8 @@ CORNERED = {  # ours, torch's, the corners
     "hardsigmoid": (sg.hardsigmoid, F.hardsigmoid, [-3, 3]),
     "hardswish": (sg.hardswish, F.hardswish, [-3, 3]),
 }
+FUSED = ["sigmoid", "silu", "gelu", "softplus", "logsigmoid", "mish", "relu", "leaky_relu"]
+COMPILED = {"sigmoid", "silu", "gelu", "softplus", "relu", "leaky_relu"}
 TORCH_ROUNDS = ("hardsigmoid",)  # torch keeps its 1 / 6 in float32 for float64 too
 ALL = {name: row[:2] for name, row in {**SMOOTH, **CORNERED}.items()}
 
@@ -77,6 +81,7 @@ def test_derivatives_at_corners_are_torchs(name):
 def test_far_out_they_are_their_asymptotes(name, dtype):
     """Warnings are errors here, so nothing may overflow on the way; first and second derivative included."""
     ends = {
+        "sigmoid": ([0, 1], [0, 0]),
         "silu": ([0, 1e4], [0, 1]),
         "gelu": ([0, 1e4], [0, 1]),
         "gelu tanh": ([0, 1e4], [0, 1]),
@@ -163,17 +168,19 @@ def test_wrong_arguments_say_what_is_wrong(call, error, message):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("op", ["silu", "gelu", "softplus", "logsigmoid", "mish"])
+@pytest.mark.parametrize("op", FUSED)
 def test_kernels_agree_with_their_reference(op, dtype):
     done = [*kernels.compare(op, dtype=dtype), *kernels.compare(f"{op}_vjp", dtype=dtype)]
     assert [c for c in done if not c.passed] == []
-    assert {c.impl for c in done} >= ({"numba"} if dtype == "float32" and op in ("silu", "gelu", "softplus") else set())
+    assert {c.impl for c in done} == (
+        {"reference", "numba"} if dtype == "float32" and op in COMPILED else {"reference"}
+    )
 
 
-@pytest.mark.parametrize("name", ["silu", "gelu", "gelu tanh", "softplus"])
+@pytest.mark.parametrize("name", ["sigmoid", "silu", "gelu", "gelu tanh", "softplus", "relu", "leaky_relu"])
 def test_the_compiled_kernels_keep_the_memory_order(name):
     x = np.zeros((2, 16, 10, 8), np.float32).transpose(0, 3, 1, 2)
-    y = SMOOTH[name][0](sg.as_tensor(x, device="cpu").requires_grad_())
+    y = ALL[name][0](sg.as_tensor(x, device="cpu").requires_grad_())
     (dx,) = sg.grad(y, [y], [y])
     assert y.array.strides == x.strides
     assert dx.array.strides == x.strides
@@ -181,11 +188,13 @@ def test_the_compiled_kernels_keep_the_memory_order(name):
 
 def test_the_composites_are_what_the_kernels_compute():
     """The composite is what higher orders differentiate; nothing else would notice if it were another function."""
-    from scratchgen.declare import OPS
-
-    attrs = {"gelu": [{"approximate": "none"}, {"approximate": "tanh"}], "softplus": [{"beta": 2.0, "threshold": 5.0}]}
+    attrs = {
+        "gelu": [{"approximate": "none"}, {"approximate": "tanh"}],
+        "softplus": [{"beta": 2.0, "threshold": 5.0}],
+        "leaky_relu": [{"slope": 0.2}],
+    }
     x = sg.tensor(draw((50,)))
-    for op in ("silu", "gelu", "softplus", "logsigmoid", "mish"):
+    for op in FUSED:
         for options in attrs.get(op, [{}]):
             ours, composite = OPS[op](x, **options), OPS[op].composite(x, **options)
             np.testing.assert_allclose(ours.numpy(), composite.numpy(), rtol=1e-12, atol=1e-300)

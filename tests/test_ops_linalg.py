@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from oracle import assert_like_torch, lying, torch
+from oracle import assert_like_torch, both, lying, torch
 
 import scratchgen as sg
 import scratchgen.linalg as L
@@ -72,7 +72,7 @@ OF_SQUARE = {  # of a batch of square matrices
 def test_square_matrices_are_torchs_and_right_to_second_order(label, shape):
     function = OF_SQUARE[label]
     for x in list(lying(shape))[:4]:  # matrices of equal rows, the fifth layout, are singular
-        assert_like_torch(lambda x: function(sg, x), lambda x: function(torch, x), x, rtol=1e-8, atol=1e-9)
+        assert_like_torch(*both(function), x, rtol=1e-8, atol=1e-9)
     check_grad(lambda x: function(sg, x).sin(), x, order=2)
 
 
@@ -103,7 +103,7 @@ OF_ANY = {  # of a batch of matrices
 def test_any_matrices_are_torchs_and_right_to_second_order(label, shape):
     function = OF_ANY[label]
     for x in list(lying(shape))[:4]:
-        assert_like_torch(lambda x: function(sg, x), lambda x: function(torch, x), x, rtol=1e-7, atol=1e-8)
+        assert_like_torch(*both(function), x, rtol=1e-7, atol=1e-8)
     check_grad(lambda x: function(sg, x).sin() if "rank" not in label else x, x, order=2, step=0.01)
 
 
@@ -117,7 +117,7 @@ def test_single_precision_stays_single():
     x = rng.standard_normal((2, 3, 3)).astype(np.float32)
     for name in ("inverse", "det", "slogdet", "logdet", "cholesky", "eigvalsh", "solve", "solve_triangular"):
         function = OF_SQUARE[name]
-        assert_like_torch(lambda x: function(sg, x), lambda x: function(torch, x), x, rtol=2e-3, atol=2e-3)
+        assert_like_torch(*both(function), x, rtol=2e-3, atol=2e-3)
 
 
 def test_no_elements():

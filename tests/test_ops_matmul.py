@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from oracle import assert_like_torch, lying, torch
+from oracle import assert_like_torch, both, lying, torch
 
 import scratchgen as sg
 from scratchgen import kernels
@@ -111,6 +111,14 @@ def test_linear_computes_only_the_gradients_asked_for(monkeypatch):
     assert seen == [((30, 3), (3, 2)), ((2, 30), (30, 3))]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("op", ["matmul", "linear", "linear_vjp"])
+def test_every_implementation_agrees_with_the_reference(op, dtype):
+    results = list(kernels.compare(op, dtype=dtype))
+    assert len(results) > 5
+    assert [r for r in results if not r.passed] == []
+
+
 def test_linear_is_what_its_composite_says():
     op, x, w = OPS["linear"], sg.tensor(rng.standard_normal((2, 3))), sg.tensor(rng.standard_normal((4, 3)))
     for bias in (None, sg.tensor(rng.standard_normal(4))):
@@ -142,7 +150,7 @@ OTHERS = {  # of tensors [2, 3, 4] and [2, 4, 5]
 def test_the_others_are_torchs_and_right_to_second_order(label):
     function = OTHERS[label]
     for a, b in zip(lying((2, 3, 4)), lying((2, 4, 5), seed=1)):
-        assert_like_torch(lambda a, b: function(sg, a, b), lambda a, b: function(torch, a, b), a, b)
+        assert_like_torch(*both(function), a, b)
     check_grad(lambda a, b: function(sg, a, b).sin(), a, b, order=2)
 
 

@@ -1,4 +1,4 @@
-"""Padding, sliding windows, pixel shuffling: torch's values and gradients, and pairs that are each other's transpose."""
+"""Padding, sliding windows, pixel shuffling: torch's values and gradients, and pairs that are transposes."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_window_mistakes_are_named():
         sg.unfold(x[0], 2)
     with pytest.raises(ValueError, match=r"unfold: kernel_size must be one or two numbers of at least 1, got 0"):
         sg.unfold(x, 0)
-    with pytest.raises(ValueError, match=r"fold: expects columns \[N, C \* 4, 9\] for 3 by 3 windows, got shape \[2, 3, 4\]"):
+    with pytest.raises(ValueError, match=r"fold: expects columns \[N, C \* 4, 9\] for 3 by 3 windows, got shape"):
         sg.fold(x, 4, 2)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from oracle import assert_like_torch, lying, torch
+from oracle import assert_like_torch, both, lying, torch
 
 import scratchgen as sg
 from scratchgen.testing import check_grad
@@ -88,7 +88,7 @@ OF_ONE = {  # label: a function that both libraries understand, of a tensor [2, 
 def test_ops_of_one_tensor_are_torchs_and_right_to_second_order(label):
     function = OF_ONE[label]
     for x in lying((2, 3, 4)):
-        assert_like_torch(lambda x: function(sg, x), lambda x: function(torch, x), x)
+        assert_like_torch(*both(function), x)
     check_grad(lambda x: function(sg, x).sin(), x, order=2)
 
 
@@ -113,7 +113,7 @@ OF_TWO = {  # of tensors [2, 3, 4] and [2, 3, 4]
 def test_ops_of_two_tensors_are_torchs_and_right_to_second_order(label):
     function = OF_TWO[label]
     for a, b in zip(lying((2, 3, 4)), lying((2, 3, 4), seed=1)):
-        assert_like_torch(lambda a, b: function(sg, a, b), lambda a, b: function(torch, a, b), a, b)
+        assert_like_torch(*both(function), a, b)
     check_grad(lambda a, b: function(sg, a, b).sin(), a, b, order=2)
 
 
@@ -166,7 +166,7 @@ EMPTY = {  # of a tensor [2, 0, 3]
 
 @pytest.mark.parametrize("label", EMPTY)
 def test_tensors_without_elements(label):
-    assert_like_torch(lambda x: EMPTY[label](sg, x), lambda x: EMPTY[label](torch, x), np.zeros((2, 0, 3)))
+    assert_like_torch(*both(EMPTY[label]), np.zeros((2, 0, 3)))
 
 
 def test_lengths_of_pieces_are_torchs():

@@ -101,7 +101,7 @@ def test_serial_and_parallel_versions_are_two_in_the_disk_cache():
     """Numba's cache ignores options: under one name a serial version would be loaded as the parallel one."""
     from scratchgen.kernels.adam import cpu
 
-    serial, parallel = cpu._compiled[cpu._plain]
+    serial, parallel = cpu._compiled
     assert not serial.targetoptions["parallel"]
     assert parallel.targetoptions["parallel"]
     assert serial._cache._impl.filename_base != parallel._cache._impl.filename_base

@@ -8,10 +8,10 @@ import pickle
 import numpy as np
 import pytest
 from scipy import stats
+from scratchgen.kernels.philox import cpu, reference
 
 import scratchgen as sg
 from scratchgen import kernels
-from scratchgen.kernels.philox import cpu, reference
 from scratchgen.rng import note_draws, replay
 
 # philox4x32-10 in the known-answer file of Random123: four words of counter, two of key, four of output.
@@ -51,9 +51,8 @@ COUNTS = [0, 1, 3, 4, 5, 1000, cpu.PARALLEL_FROM + 7]
 def test_bits_and_uniforms_are_the_same_from_every_kernel(count, place):
     key, counter = np.array([place[0]], np.uint64), place[1]
     for op, attrs in (("philox_bits", {}), ("philox_uniform", {"dtype": np.dtype("float32")})):
-        numbers = [
-            k.fn(key, counter=counter, count=count, **attrs) for k in kernels.implementations(op, "cpu").values()
-        ]
+        every = kernels.implementations(op, "cpu").values()
+        numbers = [k.fn(key, counter=counter, count=count, **attrs) for k in every]
         assert len(numbers) == 2
         assert numbers[0].shape == (count,)
         assert numbers[0].dtype == numbers[1].dtype

@@ -12,7 +12,7 @@ import random
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ class Toy(Recipe):
     name = paper = "toy"
     default_data = "digits"
     data_names = ("digits",)
-    presets = {"tiny": {"*": ToyConfig()}}
+    presets: ClassVar = {"tiny": {"*": ToyConfig()}}
     expected = ""
 
     def __init__(self, config: ToyConfig | None = None) -> None:
@@ -235,7 +235,7 @@ def test_a_weight_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
         metrics = step()
         if trainer.step + 1 == 14:
             trainer.recipe.net[0].weight.array[2, 3] = np.inf
-            trainer.recipe.validate = lambda: {}
+            trainer.recipe.validate = dict
         return metrics
 
     trainer.recipe.step = poisoned
@@ -346,7 +346,15 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
         "views": [np.arange(6).reshape(2, 3).T, np.arange(6)[::-2], np.broadcast_to(np.float64(2), (2, 2))],
         "sizes": [np.array(3.0), np.zeros((0, 4))],
         "tensor": sg.tensor([1.0, 2.0]),
-        "plain": {"n": 3, "x": 0.1 + 0.2, "none": None, "text": "a b", "yes": True, "big": 2**64 - 1, "f4": np.float32(0.1)},
+        "plain": {
+            "n": 3,
+            "x": 0.1 + 0.2,
+            "none": None,
+            "text": "a b",
+            "yes": True,
+            "big": 2**64 - 1,
+            "f4": np.float32(0.1),
+        },
         "keys": {0: {"step": 1}, 7: {}},
         "empty": {"list": [], "dict": {}},
     }

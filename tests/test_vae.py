@@ -41,8 +41,9 @@ def images(count: int = 4, shape: tuple[int, ...] = (1, 4, 4), dtype: str = "flo
 def ppca_vae(latent: int = 2, pixels: int = 6, sd: float = 0.5) -> tuple[VAE, np.ndarray]:
     """A linear VAE whose encoder is the exact posterior of its decoder, and the covariance of its p(x).
 
-    x = b + W z + sd * noise with orthogonal columns of W has the posterior N(M^-1 W'(x - b), sd^2 M^-1), M = W'W + sd^2 I
-    diagonal (Tipping and Bishop 1999), which a linear encoder with a constant log-variance head can express.
+    x = b + W z + sd * noise with orthogonal columns of W has the posterior N(M^-1 W'(x - b), sd^2 M^-1),
+    M = W'W + sd^2 I diagonal (Tipping and Bishop 1999), which a linear encoder with a constant log-variance head can
+    express.
     """
     rng = np.random.default_rng(1)
     w = np.linalg.qr(rng.standard_normal((pixels, latent)))[0] * rng.uniform(0.5, 2, latent)
@@ -237,7 +238,7 @@ def test_gradients_of_the_bounds_reach_every_weight(bound: str) -> None:
     """Every weight of a small network is replaced by the variable to differentiate by."""
     model = dense((1, 2, 3), (5,), 2, activation=sg.nn.SiLU).double()
     x = images(3, (1, 2, 3), "float64")
-    owners = {name: copy for name, copy in model.named_parameters()}
+    owners = dict(model.named_parameters())
 
     def loss(*weights: Tensor) -> Tensor:
         for name, weight in zip(owners, weights, strict=True):
@@ -260,7 +261,7 @@ def test_elbo_and_gradients_are_torchs() -> None:
     weights = {name: torch.tensor(array(p), requires_grad=True) for name, p in model.named_parameters()}
     linear = lambda name, h: torch.nn.functional.linear(h, weights[f"{name}.weight"], weights[f"{name}.bias"])  # noqa: E731
     silu, target = torch.nn.functional.silu, torch.tensor(array(x)).flatten(1)
-    h = silu(linear("encoder.2", silu(linear("encoder.0", target))))
+    h = silu(linear("encoder.layers.2", silu(linear("encoder.layers.0", target))))
     mean, log_variance = linear("mean", h), linear("log_variance", h)
     z = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
     latent = mean + z.stddev * torch.tensor(eps)
@@ -309,7 +310,9 @@ def test_a_label_changes_both_sides_of_a_conditional_vae() -> None:
 def test_wrong_arguments_say_what_to_do() -> None:
     with pytest.raises(ValueError, match="label given to a VAE that was built without classes"):
         dense((1, 4, 4), (8,), 2).decode(sg.zeros(1, 2), sg.tensor([0]))
-    with pytest.raises(ValueError, match=r"2 layers need height and width divisible by 4, the images are \(1, 6, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"2 layers of stride 2 need height and width divisible by 4, the images are \(1, 6, 8\)"
+    ):
         convolutional((1, 6, 8), (4, 8), 16, 2)
     with pytest.raises(ValueError, match="variance must be 'fixed', 'shared' or 'pixel', got 'learned'"):
         GaussianHead("learned")
@@ -351,7 +354,9 @@ def test_the_great_circle_keeps_the_length_and_the_speed() -> None:
     b *= np.linalg.norm(a) / np.linalg.norm(b)
     path = array(spherical_path(sg.tensor(a), sg.tensor(b), 9))
     np.testing.assert_allclose(np.linalg.norm(path, axis=1), np.linalg.norm(a), rtol=1e-12)
-    np.testing.assert_allclose(np.linalg.norm(np.diff(path, axis=0), axis=1), np.linalg.norm(path[1] - path[0]), rtol=1e-9)
+    np.testing.assert_allclose(
+        np.linalg.norm(np.diff(path, axis=0), axis=1), np.linalg.norm(path[1] - path[0]), rtol=1e-9
+    )
     straight = array(linear_path(sg.tensor(a), sg.tensor(b), 9))
     assert np.linalg.norm(straight[4]) < 0.9 * np.linalg.norm(a)
 

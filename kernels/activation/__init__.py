@@ -1,11 +1,9 @@
-"""Smooth activations: silu, gelu, softplus, logsigmoid, mish, and their derivatives."""
+"""Activations: sigmoid, silu, gelu, softplus, logsigmoid, mish, relu, leaky_relu, and their derivatives."""
 
 from ..registry import provide
 from . import cases, reference
 
-provide(
-    "scratchgen.kernels.activation.cpu", "cpu",
-    "silu", "silu_vjp", "gelu", "gelu_vjp", "softplus", "softplus_vjp",
-)  # fmt: skip
+for _op in ("sigmoid", "silu", "gelu", "softplus", "relu", "leaky_relu"):
+    provide("scratchgen.kernels.activation.cpu", "cpu", _op, f"{_op}_vjp")
 
 __all__ = ["cases", "reference"]

@@ -8,18 +8,26 @@ from typing import Any
 import numpy as np
 
 from ..compare import Case, cases
+from . import reference
 
 ATTRS: dict[str, list[dict[str, Any]]] = {
+    "sigmoid": [{}],
     "silu": [{}],
     "gelu": [{"approximate": "none"}, {"approximate": "tanh"}],
-    "softplus": [{"beta": 1.0, "threshold": 20.0}, {"beta": 3.0, "threshold": 5.0}],
+    "softplus": [{"beta": 1.0, "threshold": 20.0}, {"beta": 2.0, "threshold": 5.0}],
     "logsigmoid": [{}],
     "mish": [{}],
+    "relu": [{}],
+    "leaky_relu": [{"slope": 0.2}],
 }
+# the ops whose derivative is a function of the output
+OF_OUTPUT = {"sigmoid": reference.sigmoid, "relu": reference.relu}
 
 
 def _points(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
-    yield "tails", np.concatenate([np.array([-1e4, -87.5, -0.0, 0.0, 87.5, 1e4]), np.linspace(-30, 30, 2001)])
+    yield "far", np.tile([-1e4, 1e4], 600)
+    yield "lower tail", np.arange(-8, -4, 1 / 256)  # exact in float16 too
+    yield "bend", np.concatenate([[0.0, -0.0], np.linspace(-4, 8, 2001)])
     yield "0-d", np.array(0.5)
     yield "empty", np.zeros((0, 3))
     yield "small", rng.standard_normal((3, 5))
@@ -39,7 +47,8 @@ def _declare(op: str) -> None:
     def gradients(rng: np.random.Generator) -> Iterator[Case]:
         for name, x in _points(rng):
             for attrs in ATTRS[op]:
-                yield Case(f"{name} {attrs or ''}".strip(), (rng.standard_normal(x.shape), None, x), attrs)
+                y = np.asarray(OF_OUTPUT[op](x)) if op in OF_OUTPUT else None
+                yield Case(f"{name} {attrs or ''}".strip(), (rng.standard_normal(x.shape), y, x), attrs)
 
 
 for _op in ATTRS:

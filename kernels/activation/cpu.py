@@ -1,4 +1,4 @@
-"""Smooth activations in Numba: one pass over memory, a polynomial exponential, no branches.
+"""Activations in Numba: one pass over memory, a polynomial exponential, no branches.
 
 The formulas are those of ``reference``.
 """
@@ -13,8 +13,9 @@ import numpy as np
 from ..layout import flat
 from ..numba_config import prange, serial_and_parallel
 from ..registry import kernel
-from ..vecmath import ONE, ZERO, exp, log1p, normal_cdf, sigmoid
-from .reference import GELU_CUBIC, GELU_SLOPE, value_cost, vjp_cost
+from ..vecmath import ONE, ZERO, exp, log1p, normal_cdf
+from ..vecmath import sigmoid as sigmoid_of
+from .reference import GELU_CUBIC, GELU_SLOPE, corner_cost, corner_vjp_cost, value_cost, vjp_cost
 
 COMPILED_FROM = 1 << 10  # elements; NumPy is as quick below
 PARALLEL_FROM = 1 << 15  # elements; below this a second thread costs more than it saves
@@ -22,14 +23,24 @@ PARALLEL_FROM = 1 << 15  # elements; below this a second thread costs more than 
 _SLOPE, _CUBIC, _THREE_CUBIC = np.float32(GELU_SLOPE), np.float32(GELU_CUBIC), np.float32(3 * GELU_CUBIC)
 
 
+def _sigmoid(x, y):
+    for i in prange(x.size):
+        y[i] = sigmoid_of(x[i])
+
+
+def _sigmoid_vjp(g, y, dx):
+    for i in prange(y.size):
+        dx[i] = g[i] * y[i] * (ONE - y[i])
+
+
 def _silu(x, y):
     for i in prange(x.size):
-        y[i] = x[i] * sigmoid(x[i])
+        y[i] = x[i] * sigmoid_of(x[i])
 
 
 def _silu_vjp(g, x, dx):
     for i in prange(x.size):
-        dx[i] = g[i] * sigmoid(x[i]) * (ONE + x[i] * sigmoid(-x[i]))
+        dx[i] = g[i] * sigmoid_of(x[i]) * (ONE + x[i] * sigmoid_of(-x[i]))
 
 
 def _gelu(x, y):
@@ -45,14 +56,14 @@ def _gelu_vjp(g, x, dx):
 
 def _gelu_tanh(x, y):
     for i in prange(x.size):
-        y[i] = x[i] * sigmoid(_SLOPE * x[i] * (ONE + _CUBIC * x[i] * x[i]))
+        y[i] = x[i] * sigmoid_of(_SLOPE * x[i] * (ONE + _CUBIC * x[i] * x[i]))
 
 
 def _gelu_tanh_vjp(g, x, dx):
     for i in prange(x.size):
         u = _SLOPE * x[i] * (ONE + _CUBIC * x[i] * x[i])
         slope = _SLOPE * x[i] * (ONE + _THREE_CUBIC * x[i] * x[i])
-        dx[i] = g[i] * sigmoid(u) * (ONE + slope * sigmoid(-u))
+        dx[i] = g[i] * sigmoid_of(u) * (ONE + slope * sigmoid_of(-u))
 
 
 def _softplus(x, y, beta, threshold):
@@ -65,11 +76,36 @@ def _softplus(x, y, beta, threshold):
 def _softplus_vjp(g, x, dx, beta, threshold):
     for i in prange(x.size):
         z = beta * x[i]
-        dx[i] = g[i] if z > threshold else g[i] * sigmoid(z)
+        dx[i] = g[i] if z > threshold else g[i] * sigmoid_of(z)
 
 
-_bodies = (_silu, _silu_vjp, _gelu, _gelu_vjp, _gelu_tanh, _gelu_tanh_vjp, _softplus, _softplus_vjp)
-_compiled = {body: serial_and_parallel(body, error_model="numpy", fastmath={"contract"}) for body in _bodies}
+def _relu(x, y):
+    for i in prange(x.size):
+        y[i] = ZERO if x[i] <= ZERO else x[i]
+
+
+def _relu_vjp(g, y, dx):
+    for i in prange(y.size):
+        dx[i] = ZERO if y[i] <= ZERO else g[i]
+
+
+def _leaky_relu(x, y, slope):
+    for i in prange(x.size):
+        y[i] = x[i] if x[i] > ZERO else slope * x[i]
+
+
+def _leaky_relu_vjp(g, x, dx, slope):
+    for i in prange(x.size):
+        dx[i] = g[i] if x[i] > ZERO else slope * g[i]
+
+
+_compiled = {
+    body: serial_and_parallel(body, error_model="numpy", fastmath={"contract"})
+    for body in (
+        _sigmoid, _sigmoid_vjp, _silu, _silu_vjp, _gelu, _gelu_vjp, _gelu_tanh, _gelu_tanh_vjp,
+        _softplus, _softplus_vjp, _relu, _relu_vjp, _leaky_relu, _leaky_relu_vjp,
+    )
+}  # fmt: skip
 
 
 def _is_worth_it(*arrays: Any, **_: Any) -> bool:
@@ -87,10 +123,21 @@ def _map(body: Callable, x: np.ndarray, *numbers: np.float32) -> np.ndarray:
 
 
 def _map_vjp(body: Callable, g: np.ndarray, x: np.ndarray, *numbers: np.float32) -> np.ndarray:
+    """``x``: the input, or the output for an activation whose derivative is a function of that."""
     out = np.empty_like(x)
     dx, g, x = flat(out, g, x)
     _compiled[body][x.size >= PARALLEL_FROM](g, x, dx, *numbers)
     return out
+
+
+@kernel("sigmoid", cost=value_cost, **_on_cpu)
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return _map(_sigmoid, x)
+
+
+@kernel("sigmoid_vjp", cost=vjp_cost, **_on_cpu)
+def sigmoid_vjp(g: np.ndarray, y: np.ndarray, x: None) -> np.ndarray:
+    return _map_vjp(_sigmoid_vjp, g, y)
 
 
 @kernel("silu", cost=value_cost, **_on_cpu)
@@ -121,3 +168,23 @@ def softplus(x: np.ndarray, *, beta: float, threshold: float) -> np.ndarray:
 @kernel("softplus_vjp", cost=vjp_cost, **_on_cpu)
 def softplus_vjp(g: np.ndarray, y: None, x: np.ndarray, *, beta: float, threshold: float) -> np.ndarray:
     return _map_vjp(_softplus_vjp, g, x, np.float32(beta), np.float32(threshold))
+
+
+@kernel("relu", cost=corner_cost, **_on_cpu)
+def relu(x: np.ndarray) -> np.ndarray:
+    return _map(_relu, x)
+
+
+@kernel("relu_vjp", cost=corner_vjp_cost, **_on_cpu)
+def relu_vjp(g: np.ndarray, y: np.ndarray, x: None) -> np.ndarray:
+    return _map_vjp(_relu_vjp, g, y)
+
+
+@kernel("leaky_relu", cost=corner_cost, **_on_cpu)
+def leaky_relu(x: np.ndarray, *, slope: float) -> np.ndarray:
+    return _map(_leaky_relu, x, np.float32(slope))
+
+
+@kernel("leaky_relu_vjp", cost=corner_vjp_cost, **_on_cpu)
+def leaky_relu_vjp(g: np.ndarray, y: None, x: np.ndarray, *, slope: float) -> np.ndarray:
+    return _map_vjp(_leaky_relu_vjp, g, x, np.float32(slope))

@@ -1,4 +1,4 @@
-"""Smooth activations and their derivatives: the specification.
+"""Activations and their derivatives: the specification.
 
 Every exponential is of -|x|, so nothing overflows, and no difference of nearly equal numbers is formed, so both tails
 keep their relative accuracy. float16 is computed in float32.
@@ -26,8 +26,18 @@ def value_cost(x: Any, **_: Any) -> Cost:
 
 
 def vjp_cost(g: Any, y: Any, x: Any, **_: Any) -> Cost:
-    """Reads g and x and writes the gradient once."""
-    return Cost(bytes=3 * x.nbytes, flops=25 * x.size)
+    """Reads g and x (or y) and writes the gradient once."""
+    return Cost(bytes=3 * g.nbytes, flops=25 * g.size)
+
+
+def corner_cost(x: Any, **_: Any) -> Cost:
+    """Reads x and writes y once."""
+    return Cost(bytes=2 * x.nbytes, flops=2 * x.size)
+
+
+def corner_vjp_cost(g: Any, y: Any, x: Any, **_: Any) -> Cost:
+    """Reads g and x (or y) and writes the gradient once."""
+    return Cost(bytes=3 * g.nbytes, flops=2 * g.size)
 
 
 def _in_float32_at_least(f: Callable) -> Callable:
@@ -47,6 +57,20 @@ def sigmoids(x: Any) -> tuple[Any, Any]:
     larger = 1 / (1 + e)
     smaller = e * larger
     return np.where(x < 0, smaller, larger), np.where(x < 0, larger, smaller)
+
+
+@kernel("sigmoid", cost=value_cost)
+@_in_float32_at_least
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e^-x)."""
+    return sigmoids(x)[0]
+
+
+@kernel("sigmoid_vjp", cost=vjp_cost)
+@_in_float32_at_least
+def sigmoid_vjp(g: Any, y: Any, x: Any) -> Any:
+    """g y (1 - y)."""
+    return g * y * (1 - y)
 
 
 def normal_cdf(x: Any) -> Any:
@@ -146,3 +170,27 @@ def mish_vjp(g: Any, y: Any, x: Any) -> Any:
     """g times mish'(x), where softplus' = sigmoid."""
     t, slope = _tanh_softplus(x)
     return g * (t + x * slope * sigmoids(x)[0])
+
+
+@kernel("relu", cost=corner_cost)
+def relu(x: Any) -> Any:
+    """max(x, 0)."""
+    return np.maximum(x, 0)
+
+
+@kernel("relu_vjp", cost=corner_vjp_cost)
+def relu_vjp(g: Any, y: Any, x: Any) -> Any:
+    """g where y is positive, else 0."""
+    return np.where(y <= 0, 0, g)
+
+
+@kernel("leaky_relu", cost=corner_cost)
+def leaky_relu(x: Any, *, slope: float) -> Any:
+    """x where positive, else slope x."""
+    return np.where(x > 0, x, slope * x)
+
+
+@kernel("leaky_relu_vjp", cost=corner_vjp_cost)
+def leaky_relu_vjp(g: Any, y: Any, x: Any, *, slope: float) -> Any:
+    """g where x is positive, else slope g."""
+    return np.where(x > 0, g, slope * g)

@@ -11,37 +11,41 @@ from typing import Any
 
 import numpy as np
 
-from ..numba_config import prange, serial_and_parallel
+from ..numba_config import njit, prange, serial_and_parallel
 from ..registry import kernel
 from .reference import adam_cost
 
 PARALLEL_FROM = 1 << 15  # elements; below this a second thread costs more than it saves
-
-
-def _plain(p, g, m, v, sign, l2, shrink, rate1, beta2, rate2, step_size, correction2, eps):
-    for i in prange(p.size):
-        gi = sign * g[i] + l2 * p[i]
-        mi = m[i] + rate1 * (gi - m[i])
-        vi = v[i] * beta2 + rate2 * (gi * gi)
-        p[i] = p[i] * shrink - step_size * mi / (math.sqrt(vi) / correction2 + eps)
-        m[i] = mi
-        v[i] = vi
-
-
-def _amsgrad(p, g, m, v, top, sign, l2, shrink, rate1, beta2, rate2, step_size, correction2, eps):
-    for i in prange(p.size):
-        gi = sign * g[i] + l2 * p[i]
-        mi = m[i] + rate1 * (gi - m[i])
-        vi = v[i] * beta2 + rate2 * (gi * gi)
-        ti = vi if vi > top[i] or vi != vi else top[i]  # a NaN must show, as in np.maximum
-        p[i] = p[i] * shrink - step_size * mi / (math.sqrt(ti) / correction2 + eps)
-        m[i] = mi
-        v[i] = vi
-        top[i] = ti
+BLOCK = 1 << 13  # elements that a thread takes at a time
 
 
 # error_model="numpy": without it every division is guarded against zero, which keeps the loop from vectorising.
-_compiled = {body: serial_and_parallel(body, error_model="numpy") for body in (_plain, _amsgrad)}
+@njit(nogil=True, error_model="numpy")
+def _update(p, g, m, v, top, numbers):
+    """One run of elements; ``top`` is None without AMSGrad."""
+    sign, l2, shrink = numbers[0], numbers[1], numbers[2]
+    rate1, beta2, rate2 = numbers[3], numbers[4], numbers[5]
+    step_size, correction2, eps = numbers[6], numbers[7], numbers[8]
+    for i in range(p.size):
+        gi = sign * g[i] + l2 * p[i]
+        mi = m[i] + rate1 * (gi - m[i])
+        vi = v[i] * beta2 + rate2 * (gi * gi)
+        second = vi
+        if top is not None:
+            second = vi if vi > top[i] or vi != vi else top[i]  # a NaN must show, as in np.maximum
+            top[i] = second
+        p[i] = p[i] * shrink - step_size * mi / (math.sqrt(second) / correction2 + eps)
+        m[i] = mi
+        v[i] = vi
+
+
+def _update_all(p, g, m, v, top, numbers):
+    for block in prange(-(-p.size // BLOCK)):
+        run = slice(block * BLOCK, (block + 1) * BLOCK)
+        _update(p[run], g[run], m[run], v[run], top if top is None else top[run], numbers)
+
+
+_compiled = serial_and_parallel(_update_all)
 
 
 def _in_one_run(param: Any, grad: Any, *moments: Any, **_: Any) -> bool:
@@ -67,20 +71,23 @@ def adam(
     maximize: bool = False,
 ) -> tuple[np.ndarray, ...]:
     beta1, beta2 = betas
-    changed = [a for a in (param, exp_avg, exp_avg_sq, max_exp_avg_sq) if a is not None]
-    numbers = (
-        -1.0 if maximize else 1.0,
-        0.0 if decoupled else weight_decay,
-        1.0 - lr * weight_decay if decoupled else 1.0,
-        1 - beta1,
-        beta2,
-        1 - beta2,
-        lr / (1 - beta1**step),
-        (1 - beta2**step) ** 0.5,
-        eps,
+    # One array: nine numbers would have to be cast and passed one by one, which costs more than a small parameter's
+    # update. In float64 they would make Numba compute float32 arrays in float64.
+    numbers = np.array(
+        (
+            -1.0 if maximize else 1.0,
+            0.0 if decoupled else weight_decay,
+            1.0 - lr * weight_decay if decoupled else 1.0,
+            1 - beta1,
+            beta2,
+            1 - beta2,
+            lr / (1 - beta1**step),
+            (1 - beta2**step) ** 0.5,
+            eps,
+        ),
+        param.dtype,
     )
-    number = param.dtype.type  # float64 numbers would make Numba compute float32 arrays in float64
-    body = _plain if max_exp_avg_sq is None else _amsgrad
-    flat = [a.reshape(-1) for a in (param, grad, *changed[1:])]
-    _compiled[body][param.size >= PARALLEL_FROM](*flat, *[number(x) for x in numbers])
-    return tuple(changed)
+    arrays = (param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq)
+    flat = [None if a is None else a.reshape(-1) for a in arrays]
+    _compiled[param.size >= PARALLEL_FROM](*flat, numbers)
+    return tuple(a for a in (param, exp_avg, exp_avg_sq, max_exp_avg_sq) if a is not None)

@@ -28,6 +28,15 @@ def _inputs(rng: np.random.Generator) -> Iterator[tuple[str, tuple[Any, ...], di
     allowed[0, 0, 3] = False
     yield "bools", (*draw(2, 3), np.broadcast_to(allowed, (2, 3, 7, 9))), {"is_causal": False, "scale": scale}
     yield "numbers", (*draw(2, 3), rng.standard_normal((2, 3, 7, 9))), {"is_causal": False, "scale": scale}
+    both = np.broadcast_to(allowed, (2, 3, 7, 9))
+    yield (
+        "bools, causal",
+        (
+            *draw(2, 3),
+            both,
+        ),
+        {"is_causal": True, "scale": scale},
+    )
     yield "no keys", (*draw(2, S=0), None), {"is_causal": False, "scale": scale}
     yield "several blocks", (*draw(3, L=700, S=600, E=4, Ev=3), None), {"is_causal": True, "scale": 0.5}
 

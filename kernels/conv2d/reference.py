@@ -101,10 +101,10 @@ def window_view(x: Any, taps: Pair, size: Pair, stride: Pair, padding: Pair, dil
     n, c = x.shape[:2]
     padded = pad(x, span(size, taps, stride, dilation), padding)
     image, row, pixel, channel = padded.strides
-    strides = (image, row * stride[0], pixel * stride[1], channel * (c // groups))
-    strides += (row * dilation[0], pixel * dilation[1], channel)
+    positions = (image, row * stride[0], pixel * stride[1], channel * (c // groups))
+    within = (row * dilation[0], pixel * dilation[1], channel)
     as_strided = array_module(x).lib.stride_tricks.as_strided
-    return as_strided(padded, (n, *size, groups, *taps, c // groups), strides)
+    return as_strided(padded, (n, *size, groups, *taps, c // groups), positions + within)
 
 
 def column_blocks(windows: Any) -> Iterator[tuple[Block, Any]]:
@@ -115,7 +115,7 @@ def column_blocks(windows: Any) -> Iterator[tuple[Block, Any]]:
     for block in blocks(n, p, q * groups * depth * windows.itemsize):
         part = windows[block]
         count = part.shape[0] * part.shape[1] * q
-        if part.flags.c_contiguous:  # a kernel of 1x1: the input is the matrix
+        if part.flags.c_contiguous:  # with a kernel of 1x1, for one, the input is the matrix
             yield block, part.reshape(count, groups, depth)
             continue
         if buffer is None:  # no later block is larger than the first

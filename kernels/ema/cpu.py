@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..numba_config import prange, serial_and_parallel
+from ..numba_config import njit, prange, serial_and_parallel
 from ..registry import kernel
 from .reference import ema_cost
 
 PARALLEL_FROM = 1 << 16  # elements; below this a second thread costs more than it saves
+BLOCK = 1 << 13  # elements that a thread takes at a time
 
 
+@njit(nogil=True)
 def _update(average, value, rate):
-    for i in prange(average.size):
+    for i in range(average.size):
         average[i] += rate * (value[i] - average[i])
 
 
-_compiled = serial_and_parallel(_update)
+def _update_all(average, value, rate):
+    for block in prange(-(-average.size // BLOCK)):
+        run = slice(block * BLOCK, (block + 1) * BLOCK)
+        _update(average[run], value[run], rate)
+
+
+_compiled = serial_and_parallel(_update_all)
 
 
 @kernel(

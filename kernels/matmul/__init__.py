@@ -1,5 +1,5 @@
 """Matrix products: batched with broadcasting, and the linear layer."""
 
-from . import reference
+from . import cases, reference
 
-__all__ = ["reference"]
+__all__ = ["cases", "reference"]

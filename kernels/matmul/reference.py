@@ -7,33 +7,31 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import widen
 from ..registry import Cost, kernel
-
-
-def _lies_flat(rows: int, columns: int, row_stride: int, column_stride: int, itemsize: int) -> bool:
-    """Whether BLAS can walk a matrix as row-major: unit column stride, and rows that do not overlap."""
-    return (columns == 1 or column_stride == itemsize) and (rows == 1 or row_stride >= columns * itemsize)
+from ..sums import accurate_sum
 
 
 def _ready(x: Any) -> Any:
-    """``x``, copied if BLAS could take its matrices neither as they are nor as transposed.
+    """``x``, copied if BLAS can walk its matrices neither by rows nor by columns.
 
     Gradients of sums and of flipped or strided views come with zero, negative and non-unit strides; for those the
     array library would copy matrix by matrix, or leave BLAS for a loop that is tens of times slower.
     """
     rows, columns = x.shape[-2:]
-    row_stride, column_stride = x.strides[-2:]
-    if _lies_flat(rows, columns, row_stride, column_stride, x.itemsize):
+    down, right = x.strides[-2:]
+    size = x.itemsize
+    if (columns == 1 or right == size) and (rows == 1 or down >= columns * size):
         return x
-    if _lies_flat(columns, rows, column_stride, row_stride, x.itemsize):
+    if (rows == 1 or down == size) and (columns == 1 or right >= rows * size):
         return x
     return x.copy(order="C")
 
 
 def _product(a: Any, b: Any) -> Any:
     """``a @ b``; half precision is multiplied in single (NumPy's own half loop takes 60 times as long)."""
-    if a.dtype == np.float16:
-        return np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.float16)
+    if a.dtype.char == "e":
+        return np.matmul(widen(a), widen(b)).astype(a.dtype)
     return np.matmul(_ready(a), _ready(b))
 
 
@@ -73,12 +71,21 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     return out.reshape(*input.shape[:-1], weight.shape[0])
 
 
-@kernel("linear_vjp")
+def linear_vjp_cost(
+    g: Any, y: Any, input: Any, weight: Any, bias: Any = None, *, needs: tuple[bool, ...]
+) -> Cost:
+    """Each gradient asked for reads what it is made of and is written once; the first two are a product each."""
+    product = 2 * g.size * weight.shape[1]
+    moved = g.nbytes * sum(needs) + (weight.nbytes + input.nbytes) * (needs[0] + needs[1])
+    return Cost(bytes=moved, flops=product * (needs[0] + needs[1]) + g.size * needs[2])
+
+
+@kernel("linear_vjp", cost=linear_vjp_cost)
 def linear_vjp(g: Any, y: Any, input: Any, weight: Any, bias: Any = None, *, needs: tuple[bool, ...]) -> tuple:
     """Gradients for input, weight and bias, each one product (or sum) over all rows."""
     g_rows = _ready(_rows(g))
     return (
         _product(g_rows, weight).reshape(input.shape) if needs[0] else None,
         _product(g_rows.T, _rows(input)) if needs[1] else None,
-        g_rows.sum(0) if needs[2] else None,
+        accurate_sum(g_rows, (0,)) if needs[2] else None,
     )

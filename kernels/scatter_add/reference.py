@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from ..arrays import array_module
+from ..arrays import array_module, widen
 from ..registry import Cost, kernel
-
-
-def accumulator(dtype: np.dtype) -> np.dtype:
-    """The type to add up in: half precision would stop counting at 2048 ones."""
-    return np.dtype(np.float32) if dtype == np.float16 else dtype
 
 
 def scatter_add_cost(source: Any, index: Any, *, rows: int) -> Cost:
@@ -22,8 +15,12 @@ def scatter_add_cost(source: Any, index: Any, *, rows: int) -> Cost:
 
 @kernel("scatter_add", cost=scatter_add_cost)
 def scatter_add(source: Any, index: Any, *, rows: int) -> Any:
-    """``source`` [n, width], ``index`` [n] of integers from 0 to ``rows`` - 1; returns [rows, width]."""
+    """``source`` [n, width], ``index`` [n] of integers from 0 to ``rows`` - 1; returns [rows, width].
+
+    float16 is added up in float32: as it is, it would stop counting at 2048 ones.
+    """
     xp = array_module(source)
-    out = xp.zeros((rows, source.shape[1]), accumulator(source.dtype))
-    xp.add.at(out, index, source)
+    wide = widen(source)
+    out = xp.zeros((rows, source.shape[1]), wide.dtype)
+    xp.add.at(out, index, wide)
     return out.astype(source.dtype, copy=False)

@@ -23,8 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.neural_network import MLPClassifier
 
+from .fitting import fit_quietly
 from .statistics import as_rows
-from .two_sample import fit_quietly
 
 HIDDEN = (128, 64)
 WEIGHT_DECAY = 1e-3

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from .fitting import fit_quietly
 from .likelihood import bits_per_dim
 from .statistics import Estimate, as_rows, mean_se
 
@@ -46,9 +45,7 @@ class DequantisedMixture:
         rng = np.random.default_rng(seed)
         data = np.concatenate([pixels + rng.random(pixels.shape) for _ in range(copies)])
         mixture = GaussianMixture(components, covariance_type=covariance, reg_covar=regularisation, random_state=seed)
-        with warnings.catch_warnings():  # the iteration limit is part of the definition of the baseline
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return cls(mixture.fit(data), levels)
+        return cls(fit_quietly(mixture, data), levels)
 
     def bits_per_dim(self, x: ArrayLike, copies: int = 5, seed: int = 1) -> Estimate:
         """Bits a dimension of integer ``x`` (N, ...), with the standard error over the samples."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
-from threadpoolctl import threadpool_limits
 
+from .fitting import fit_quietly
 from .statistics import Estimate, as_pair
 
 # Passes of a fold's classifier: 300 where the sample is small; fewer for thousands of images, where they cost
@@ -39,15 +36,3 @@ def c2st(real: ArrayLike, fake: ArrayLike, folds: int = 5, seed: int = 0) -> Est
         right[held_out] = classifier.predict(x[held_out]) == label[held_out]
     accuracy = float(right.mean())
     return Estimate(accuracy, float(np.sqrt(accuracy * (1.0 - accuracy) / right.size)))
-
-
-def fit_quietly(network: MLPClassifier, x: np.ndarray, label: np.ndarray) -> None:
-    """Fit a small network to its fixed number of passes.
-
-    Stopping there is part of its definition, so the convergence warning says nothing. One thread, because the
-    products of a 64-unit net are too small to share: on a busy machine BLAS threads waiting for each other
-    made this more than 10 times slower.
-    """
-    with warnings.catch_warnings(), threadpool_limits(1):
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        network.fit(x, label)

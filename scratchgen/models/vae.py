@@ -76,8 +76,8 @@ class Bernoulli(NamedTuple):
 class GaussianHead(nn.Module):
     """Turns the decoder's output into N(mean, variance) over real pixels (appendix C.2).
 
-    ``variance``: "fixed" at ``sd`` squared; "shared", one learned for all pixels (Rybkin et al. 2021, "sigma-VAE"); or "pixel",
-    a learned function of z for each, from twice as many output channels.
+    ``variance``: "fixed" at ``sd`` squared; "shared", one learned for all pixels (Rybkin et al. 2021, "sigma-VAE");
+    or "pixel", a learned function of z for each, from twice as many output channels.
     """
 
     def __init__(self, variance: str = "shared", sd: float = 0.1) -> None:
@@ -115,8 +115,9 @@ class Bound(NamedTuple):
     def objective(self, beta: float = 1.0, free_bits: float = 0.0) -> Tensor:
         """What training maximises, a scalar: the mean ELBO, with two changes for those who ask.
 
-        ``beta`` weighs the KL (Higgins et al. 2017; growing from 0 it is the warm-up of Bowman et al. 2016). ``free_bits``: a
-        unit whose mean KL over the batch is below so many nats is not pressed further (Kingma et al. 2016, appendix C.8).
+        ``beta`` weighs the KL (Higgins et al. 2017; growing from 0 it is the warm-up of Bowman et al. 2016).
+        ``free_bits``: a unit whose mean KL over the batch is below so many nats is not pressed further (Kingma et al.
+        2016, appendix C.8).
         """
         kl = self.kl.mean(0).clamp(min=free_bits) if free_bits else self.kl.mean(0)
         return self.log_likelihood.mean() - beta * kl.sum()
@@ -162,17 +163,20 @@ class VAE(nn.Module):
         log_likelihood = self.decode(z, label).log_prob(x).sum(PIXELS)
         return Bound(log_likelihood, q.kl())
 
-    def importance_bound(self, x: Tensor, count: int, generator: Generator, label: Tensor | None = None) -> Tensor:
+    def importance_bound(
+        self, x: Tensor, count: int, generator: Generator, label: Tensor | None = None, beta: float = 1.0
+    ) -> Tensor:
         """log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x) with K = ``count`` draws z_k ~ q(z|x), for each image (N,).
 
-        Burda et al. 2016, "Importance Weighted Autoencoders", eq. 8. K = 1 is an ELBO (with the KL, too, by sampling); its
-        expectation grows with K towards log p(x). As a training objective it makes an IWAE.
+        Burda et al. 2016, "Importance Weighted Autoencoders", eq. 8. K = 1 is an ELBO (with the KL, too, by sampling);
+        its expectation grows with K towards log p(x). As a training objective it makes an IWAE; ``beta`` below 1 is for
+        the warm-up, as in ``Bound.objective``.
         """
         q = self.encode(x, label)
         z = q.rsample(generator, count)  # (K, N, latent)
         log_likelihood = self.decode(z, label).log_prob(x).sum(PIXELS)
         log_prior = -0.5 * (LOG_2PI + z**2).sum(-1)
-        log_weights = log_likelihood + log_prior - q.log_prob(z).sum(-1)  # (K, N)
+        log_weights = log_likelihood + beta * (log_prior - q.log_prob(z).sum(-1))  # (K, N)
         return log_weights.logsumexp(0) - math.log(count)
 
     def prior(self, count: int, generator: Generator) -> Tensor:
@@ -207,9 +211,9 @@ def dense(
 ) -> VAE:
     """A VAE of fully connected layers for images of ``shape`` (C, H, W).
 
-    The encoder's layers have the widths ``hidden``, the decoder's the same ones backwards; with none it is the linear VAE,
-    whose optimum is probabilistic PCA (Lucas et al. 2019). ``dropout`` acts where weights can memorise images: on the layers
-    next to the pixels.
+    The encoder's layers have the widths ``hidden``, the decoder's the same ones backwards; with none it is the linear
+    VAE, whose optimum is probabilistic PCA (Lucas et al. 2019). ``dropout`` acts where weights can memorise images: on
+    the layers next to the pixels.
     """
     pixels = math.prod(shape)
     encoder: list[nn.Module] = []
@@ -226,10 +230,14 @@ def dense(
     return VAE(_DenseEncoder(*encoder), features, nn.Sequential(*decoder), latent, observe, classes)
 
 
-class _DenseEncoder(nn.Sequential):
+class _DenseEncoder(nn.Module):
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         x = x.flatten(1)
-        return super().forward(x if condition is None else sg.cat([x, condition], 1))
+        return self.layers(x if condition is None else sg.cat([x, condition], 1))
 
 
 def convolutional(
@@ -242,15 +250,17 @@ def convolutional(
     activation: type[nn.Module] = nn.ReLU,
     dropout: float = 0.0,
 ) -> VAE:
-    """A VAE of stride-2 convolutions, ``channels`` wide, with one dense layer of ``hidden`` units on either side of z.
+    """A VAE of stride-2 convolutions, ``channels`` wide, with a dense layer of ``hidden`` units on either side of z.
 
-    Each convolution halves the image, whose height and width must be divisible by 2 so many times. Kernels of 4 pixels: with
-    stride 2 every pixel of a transposed convolution's output is then covered equally often, which leaves no checkerboard.
+    Each convolution halves the image, whose height and width must be divisible by 2 so many times. Kernels of 4
+    pixels: with stride 2 every pixel of a transposed convolution's output is then covered equally often, which leaves
+    no checkerboard.
     """
     factor = 2 ** len(channels)
     if shape[1] % factor or shape[2] % factor:
         raise ValueError(
-            f"convolutional: {len(channels)} layers need height and width divisible by {factor}, the images are {tuple(shape)}"
+            f"convolutional: {len(channels)} layers of stride 2 need height and width divisible by {factor}, "
+            f"the images are {tuple(shape)}"
         )
     inner = (channels[-1], shape[1] // factor, shape[2] // factor)
     encoder: list[nn.Module] = []
@@ -267,12 +277,16 @@ def convolutional(
     return VAE(_ConvEncoder(*encoder), hidden, nn.Sequential(*decoder), latent, observe, classes)
 
 
-class _ConvEncoder(nn.Sequential):
+class _ConvEncoder(nn.Module):
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        if condition is None:
-            return super().forward(x)
-        planes = condition[:, :, None, None].expand(*condition.shape, *x.shape[2:])  # each label a constant image
-        return super().forward(sg.cat([x, planes], 1))
+        if condition is not None:
+            planes = condition[:, :, None, None].expand(*condition.shape, *x.shape[2:])  # a constant image each
+            x = sg.cat([x, planes], 1)
+        return self.layers(x)
 
 
 def _outputs(observe: Observation) -> int:
@@ -292,7 +306,8 @@ def linear_path(a: Tensor, b: Tensor, steps: int) -> Tensor:
 def spherical_path(a: Tensor, b: Tensor, steps: int) -> Tensor:
     """As ``linear_path``, on the great circle (Shoemake 1985, White 2016).
 
-    The straight line between two draws from N(0, I) passes through lengths that the prior hardly ever has; this does not.
+    The straight line between two draws from N(0, I) passes through lengths that the prior hardly ever has; this does
+    not.
     """
     t = _positions(steps, a)
     cosine = (a * b).sum(-1, keepdim=True) / (a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True))
@@ -328,7 +343,8 @@ def active_units(means: Tensor, threshold: float = 0.01) -> int:
 def latent_grid(side: int) -> Tensor:
     """``side`` x ``side`` points (side^2, 2) of a 2-D latent space, evenly spaced in probability under the prior.
 
-    A square grid mapped through the inverse Gaussian distribution function (figure 4 of the paper); row by row from the top left.
+    A square grid mapped through the inverse Gaussian distribution function (figure 4 of the paper); row by row from
+    the top left.
     """
     centres = (sg.arange(side) + 0.5) / side
     z = math.sqrt(2) * sg.erfinv(2 * centres - 1)

@@ -101,7 +101,9 @@ class MultiheadAttention(Module):
         if key is value:
             inputs[2] = inputs[1]
         q, k, v = self._project(*inputs)
-        mask = self._mask(q, k, key_padding_mask, attn_mask, is_causal)
+        masked = key_padding_mask is not None or attn_mask is not None
+        only_causal = is_causal and not masked and not need_weights and not self._has_further_keys()
+        mask = None if only_causal else self._mask(q, k, key_padding_mask, attn_mask, is_causal)
         q, k, v = (self._split_heads(x) for x in self._extend(q, k, v))
         if mask is not None and mask.shape[-1] < k.shape[2]:  # the further keys are always attended to
             mask = ops.pad(mask, (0, k.shape[2] - mask.shape[-1]))
@@ -113,7 +115,7 @@ class MultiheadAttention(Module):
             weights = ops.dropout(weights, drop) if drop else weights
             heads = ops.matmul(weights, v)
         else:
-            heads = ops.scaled_dot_product_attention(q, k, v, mask, drop)
+            heads = ops.scaled_dot_product_attention(q, k, v, mask, drop, is_causal=only_causal)
         batch, length = heads.shape[0], heads.shape[2]
         y = self.out_proj(heads.transpose(1, 2).reshape(batch, length, self.embed_dim))
 
@@ -153,6 +155,9 @@ class MultiheadAttention(Module):
         biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         q, k, v = (ops.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases))
         return q, k, v
+
+    def _has_further_keys(self) -> bool:
+        return self.bias_k is not None or self.add_zero_attn
 
     def _extend(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Add the learnt and the zero key and value."""

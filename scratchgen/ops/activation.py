@@ -5,6 +5,8 @@ At a corner the derivative is torch's, so that of ``relu`` at 0 is 0.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..declare import fused, method, primitive
@@ -12,15 +14,32 @@ from ..tensor import Tensor
 from .compare import where
 from .dims import normalize_dim
 from .elementwise import floating
-from .math import erfc, exp, logaddexp, sigmoid, tanh
+from .math import erfc, exp, logaddexp, tanh
 from .precision import widened
 
 __all__ = [
     "celu", "elu", "gelu", "glu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish", "prelu",
-    "relu", "relu6", "selu", "silu", "softplus", "softsign", "swish", "tanhshrink", "threshold",
+    "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "swish", "tanhshrink", "threshold",
 ]  # fmt: skip
 
 # --- smooth
+
+
+@fused(save="y")
+@widened
+def _sigmoid(x: Tensor) -> Tensor:
+    return 1 / (1 + exp(-x))
+
+
+@_sigmoid.vjp_rule
+def _sigmoid_rule(g: Tensor, y: Tensor, x: Any) -> tuple[Tensor]:
+    return (g * y * (1 - y),)
+
+
+@method()
+def sigmoid(input: Tensor) -> Tensor:
+    """``1 / (1 + e^-x)``, without overflow and without loss of small values."""
+    return _sigmoid(floating(input))
 
 
 @fused()
@@ -123,7 +142,6 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 # --- with corners
 
-_relu = primitive("relu", lambda x: np.maximum(x, 0), (lambda g, y, x: where(y <= 0, 0, g),), save="y")
 _threshold = primitive(
     "threshold",
     lambda x, *, threshold, value: np.where(x <= threshold, np.asarray(value, x.dtype), x),
@@ -134,12 +152,6 @@ _hardtanh = primitive(
     "hardtanh",
     lambda x, *, low, high: np.minimum(np.maximum(x, low), high),
     (lambda g, y, x, *, low, high: where((x <= low) | (x >= high), 0, g),),
-    save="x",
-)
-_leaky_relu = primitive(
-    "leaky_relu",
-    lambda x, *, slope: np.where(x > 0, x, slope * x),
-    (lambda g, y, x, *, slope: where(x > 0, g, slope * g),),
     save="x",
 )
 _hardswish = primitive(
@@ -158,6 +170,30 @@ _elu = primitive(  # scale * (x if x > 0 else alpha (e^(rate x) - 1)): elu, selu
     ),
     save="x",
 )
+
+
+# The two that are used most have kernels, for their backward pass.
+
+
+@fused(save="y")
+def _relu(x: Tensor) -> Tensor:
+    return where(x <= 0, 0, x)
+
+
+@_relu.vjp_rule
+def _relu_rule(g: Tensor, y: Tensor, x: Any) -> tuple[Tensor]:
+    return (where(y <= 0, 0, g),)
+
+
+@fused()
+def _leaky_relu(x: Tensor, *, slope: float) -> Tensor:
+    return where(x > 0, x, slope * x)
+
+
+@_leaky_relu.vjp_rule
+def _leaky_relu_rule(g: Tensor, y: None, x: Tensor, *, slope: float) -> tuple[Tensor]:
+    return (where(x > 0, g, slope * g),)
+
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, eq. 14
 

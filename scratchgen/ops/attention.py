@@ -24,14 +24,17 @@ __all__ = ["scaled_dot_product_attention"]
 def _weights(q: Tensor, k: Tensor, mask: Tensor | None, is_causal: bool, scale: float) -> Tensor:
     """softmax(scale q k' + mask) [..., L, S]; rows of zeros for queries that may attend to no key."""
     scores = matmul(q * scale, k.mT)
-    closed = _future(scores) if is_causal else None
-    if mask is not None and mask.dtype == bool_:
+    if mask is None and not is_causal:
+        return softmax(scores, -1)
+    if mask is None:
+        closed = _future(scores)
+    elif mask.dtype == bool_:
         closed = ~mask
-    elif mask is not None:
+    else:
         scores = scores + mask
         closed = mask.detach() == -np.inf
-    if closed is None:
-        return softmax(scores, -1)
+    if mask is not None and is_causal:
+        closed = closed | _future(scores)
     nowhere = all(closed, -1, True)
     scores = where(nowhere, 0, where(closed, -np.inf, scores))  # a row of nothing but -inf would give NaN
     return where(nowhere, 0, softmax(scores, -1))
@@ -69,10 +72,10 @@ def scaled_dot_product_attention(
     ``query`` [..., L, E], ``key`` [..., S, E], ``value`` [..., S, Ev]: [..., L, Ev]; leading dimensions broadcast.
     ``attn_mask`` broadcasts to [..., L, S]: bools, True where a query may attend, or numbers added to the scores,
     which have a gradient. A query that may attend to nothing gives zeros. ``is_causal``: query i attends to keys
-    0 .. i. ``scale``: 1 / sqrt(E) by default. ``dropout_p`` drops attention weights, whenever it is not 0.
+    0 .. i, as far as the mask lets it. ``scale``: 1 / sqrt(E) by default. ``dropout_p`` drops attention weights, whenever it is not 0.
     ``enable_gqa``: dimension -3 are heads, and each head of key and value serves several of the query.
     """
-    _check(query, key, value, attn_mask, is_causal)
+    _check(query, key, value, attn_mask)
     heads = query.shape[:-2]
     scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
     if enable_gqa:
@@ -86,7 +89,7 @@ def scaled_dot_product_attention(
     return y.reshape((*heads, *y.shape[-2:])) if enable_gqa else y
 
 
-def _check(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool) -> None:
+def _check(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> None:
     shapes = f"query {list(query.shape)}, key {list(key.shape)}, value {list(value.shape)}"
     if min(query.ndim, key.ndim, value.ndim) < 2:
         raise ValueError(f"scaled_dot_product_attention: expected [..., length, size] each, got {shapes}")
@@ -99,8 +102,6 @@ def _check(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_ca
             "scaled_dot_product_attention: query, key and value must have one dtype, "
             f"got {query.dtype}, {key.dtype}, {value.dtype}"
         )
-    if mask is not None and is_causal:
-        raise ValueError("scaled_dot_product_attention: is_causal sets the mask itself; combine yours with it instead")
     if mask is not None and mask.dtype.kind not in "bf":
         raise TypeError(f"scaled_dot_product_attention: attn_mask must be bools or floats, got {mask.dtype}")
 

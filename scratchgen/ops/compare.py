@@ -9,7 +9,7 @@ import numpy as np
 
 from ..declare import method, primitive
 from ..tensor import Tensor, as_tensor
-from .elementwise import operands
+from .elementwise import named, operands
 
 __all__ = [
     "allclose", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "clamp", "clamp_max", "clamp_min", "clip",
@@ -22,24 +22,12 @@ __all__ = [
 
 def _pairwise(name: str, forward: Any, doc: str, *operators: str) -> Callable[[Any, Any], Tensor]:
     op = primitive(name, forward)
-
-    def function(input: Any, other: Any) -> Tensor:
-        return op(*operands(input, other))
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc
-    return method(name, *operators)(function)
+    return named(name, doc, lambda input, other: op(*operands(input, other)), *operators)
 
 
 def _each(name: str, forward: Any, doc: str, *operators: str) -> Callable[[Tensor], Tensor]:
     op = primitive(name, forward)
-
-    def function(input: Tensor) -> Tensor:
-        return op(input)
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc
-    return method(name, *operators)(function)
+    return named(name, doc, lambda input: op(input), *operators)
 
 
 eq = _pairwise("eq", np.equal, "``input == other``, elementwise.")

@@ -16,7 +16,7 @@ __all__ = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"]
 # ``size`` is the height and width of what an op computes; ``how`` is stride, padding, dilation and groups, the same in
 # all three. The bias rides along because kernels add it while the result is still in the cache.
 
-_conv2d = primitive(
+_conv2d: Primitive = primitive(
     "conv2d",
     None,
     (
@@ -26,7 +26,7 @@ _conv2d = primitive(
     ),
     save="x w",
 )
-_conv2d_input = primitive(
+_conv2d_input: Primitive = primitive(
     "conv2d_input",
     None,
     (
@@ -36,7 +36,7 @@ _conv2d_input = primitive(
     ),
     save="z w",
 )
-_conv2d_weight = primitive(
+_conv2d_weight: Primitive = primitive(
     "conv2d_weight",
     None,
     (

@@ -32,11 +32,13 @@ def place(device: Place) -> Device:
     return cpu if device is None else Device(device)
 
 
-def size_of(size: tuple[Any, ...]) -> tuple[int, ...]:
-    """``f(2, 3)`` and ``f((2, 3))`` mean the same."""
-    if len(size) == 1 and isinstance(size[0], (tuple, list)):
-        size = tuple(size[0])
-    return tuple([int(n) for n in size])
+def size_of(given: tuple[Any, ...], size: Any = None) -> tuple[int, ...]:
+    """``f(2, 3)``, ``f((2, 3))`` and ``f(size=(2, 3))`` mean the same."""
+    if size is not None:
+        given = (size,)
+    if len(given) == 1 and isinstance(given[0], (tuple, list)):
+        given = tuple(given[0])
+    return tuple([int(n) for n in given])
 
 
 def _number(x: Any) -> Any:
@@ -47,22 +49,29 @@ def _number(x: Any) -> Any:
 # --- filled with one value
 
 
-def empty(*size: Any, dtype: Any = None, device: Place = None, requires_grad: bool = False) -> Tensor:
-    """A tensor of shape ``size`` with whatever the memory holds."""
+def empty(
+    *shape: Any, size: Any = None, dtype: Any = None, device: Place = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor of shape ``size``, also written ``empty(2, 3)``, with whatever the memory holds."""
     where = place(device)
-    return finished(where.xp.empty(size_of(size), dtype or dtypes.get_default_dtype()), where, requires_grad)
+    array = where.xp.empty(size_of(shape, size), dtype or dtypes.get_default_dtype())
+    return finished(array, where, requires_grad)
 
 
-def zeros(*size: Any, dtype: Any = None, device: Place = None, requires_grad: bool = False) -> Tensor:
-    """A tensor of shape ``size`` filled with 0."""
+def zeros(
+    *shape: Any, size: Any = None, dtype: Any = None, device: Place = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor of shape ``size``, also written ``zeros(2, 3)``, filled with 0."""
     where = place(device)
-    return finished(where.xp.zeros(size_of(size), dtype or dtypes.get_default_dtype()), where, requires_grad)
+    array = where.xp.zeros(size_of(shape, size), dtype or dtypes.get_default_dtype())
+    return finished(array, where, requires_grad)
 
 
-def ones(*size: Any, dtype: Any = None, device: Place = None, requires_grad: bool = False) -> Tensor:
-    """A tensor of shape ``size`` filled with 1."""
+def ones(*shape: Any, size: Any = None, dtype: Any = None, device: Place = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of shape ``size``, also written ``ones(2, 3)``, filled with 1."""
     where = place(device)
-    return finished(where.xp.ones(size_of(size), dtype or dtypes.get_default_dtype()), where, requires_grad)
+    array = where.xp.ones(size_of(shape, size), dtype or dtypes.get_default_dtype())
+    return finished(array, where, requires_grad)
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Place = None, requires_grad: bool = False) -> Tensor:
@@ -70,7 +79,7 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Place = None,
     where, value = place(device), _number(fill_value)
     if dtype is None:
         dtype = fill_value.dtype if isinstance(fill_value, Tensor) else dtypes.result_type(value)
-    return finished(where.xp.full(size_of((size,)), value, dtype), where, requires_grad)
+    return finished(where.xp.full(size_of((), size), value, dtype), where, requires_grad)
 
 
 # --- like another tensor: its shape, dtype, device, and on that device its order in memory

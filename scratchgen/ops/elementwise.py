@@ -17,10 +17,14 @@ __all__ = [
     "multiply", "neg", "negative", "pow", "remainder", "square", "sub", "subtract",
 ]  # fmt: skip
 
+# Decorates forwards with poles: as in torch, 1 / 0 is inf without a warning, and debug() is what finds it. Sums and
+# products alone keep NumPy's warnings of overflow and inf - inf: on small arrays the wrapper costs more than they do.
+quiet = np.errstate(all="ignore")
+
 # --- identity, casts, moves
 
 _alias = primitive("alias", lambda x: x, (lambda g, y, x: g,))
-_cast = primitive("cast", lambda x, *, dtype: x.astype(dtype), (lambda g, y, x, *, dtype: cast(g, x.dtype),))
+_cast = primitive("cast", quiet(lambda x, *, dtype: x.astype(dtype)), (lambda g, y, x, *, dtype: cast(g, x.dtype),))
 _clone = primitive("clone", lambda x: x.copy(order="K"), (lambda g, y, x: g,))
 
 
@@ -84,17 +88,23 @@ def cuda(input: Tensor, index: int = 0) -> Tensor:
     return to(input, device=Device("cuda", index))
 
 
-def _caster(dtype: str) -> Any:
-    wanted = np.dtype(dtype)
-    return lambda input: cast(input, wanted)
+def named(name: str, doc: str, function: Any, *operators: str) -> Any:
+    """Give a function that was generated its name and docstring, and bind it to ``Tensor``."""
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return method(name, *operators)(function)
 
 
-method("half")(_caster("float16"))
-method("float")(_caster("float32"))
-method("double")(_caster("float64"))
-method("int")(_caster("int32"))
-method("long")(_caster("int64"))
-method("bool")(_caster("bool"))
+def _add_caster(name: str, dtype: np.dtype) -> None:
+    named(name, f"With dtype {dtype}.", lambda input: cast(input, dtype))
+
+
+_add_caster("half", dtypes.float16)
+_add_caster("float", dtypes.float32)
+_add_caster("double", dtypes.float64)
+_add_caster("int", dtypes.int32)
+_add_caster("long", dtypes.int64)
+_add_caster("bool", dtypes.bool_)
 
 
 @method()
@@ -152,8 +162,6 @@ def floating(x: Any) -> Any:
 
 
 # --- arithmetic
-
-quiet = np.errstate(all="ignore")  # decorates forwards with poles: as in torch, 1 / 0 is inf without a warning
 
 
 def _binary(name: str, forward: Any, vjp: Any, save: str = "") -> Primitive:

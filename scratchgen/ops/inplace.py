@@ -19,7 +19,7 @@ from ..dtypes import can_cast, float32
 from ..rng import Generator, default_generator
 from ..tensor import Tensor, as_tensor
 from .compare import bitwise_and, bitwise_or, bitwise_xor, clamp
-from .elementwise import add, addcdiv, addcmul, div, floor_divide, lerp, mul, pow, remainder, sub
+from .elementwise import add, addcdiv, addcmul, div, floor_divide, lerp, mul, named, pow, remainder, sub
 from .random import bernoulli_draw, check_probabilities, exponential_draw
 
 __all__: list[str] = []
@@ -71,9 +71,7 @@ def _in_place(name: str, function: Callable[..., Tensor]) -> Callable[..., Tenso
         with no_grad():
             return _write(name, input, function(input, *args, **kwargs))
 
-    change.__name__ = change.__qualname__ = name
-    change.__doc__ = f"``{function.__name__}``, in place."
-    return method()(change)
+    return named(name, f"``{function.__name__}``, in place.", change)
 
 
 def _operator(symbol: str, change: Callable[..., Tensor], function: Callable[..., Tensor]) -> None:
@@ -113,7 +111,7 @@ _in_place("addcdiv_", addcdiv)
 def copy_(input: Tensor, src: Any) -> Tensor:
     """The elements of ``src``, broadcast and cast to this tensor's shape and dtype, from any device."""
     _may_change("copy_", input, src)
-    source = as_tensor(src)
+    source = as_tensor(src, input.dtype)
     try:
         input.array[...] = move(source.array, source.device, input.device)
     except ValueError as error:

@@ -52,10 +52,10 @@ def _common(op: str, tensors: Sequence[Tensor]) -> list[Tensor]:
         raise TypeError(f"{op}: expects a sequence of tensors, got {tensors!r}")
     if len(tensors) == 0:
         raise ValueError(f"{op}: expects at least one tensor, got an empty sequence")
-    first = tensors[0].dtype
-    if all(x.dtype is first for x in tensors):
+    found = [x.array.dtype for x in tensors]
+    if found.count(found[0]) == len(found):
         return list(tensors)
-    dtype = reduce(dtypes.promote, [x.dtype for x in tensors])
+    dtype = reduce(dtypes.promote, found)
     return [cast(x, dtype) for x in tensors]
 
 
@@ -70,8 +70,9 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     if not shape:
         raise ValueError("cat: 0-d tensors cannot be joined along a dimension; use stack")
     dim = normalize_dim("cat", dim, shape)
+    around = shape[:dim], shape[dim + 1 :]
     for i, x in enumerate(full):
-        if x.ndim != len(shape) or any(m != n for d, (m, n) in enumerate(zip(x.shape, shape)) if d != dim):
+        if (x.shape[:dim], x.shape[dim + 1 :]) != around:
             raise ValueError(
                 f"cat: shapes {list(shape)} and {list(x.shape)} (tensor {i}) differ outside dim {dim}"
             )

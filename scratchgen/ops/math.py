@@ -10,32 +10,26 @@ import numpy as np
 
 from ..declare import method, primitive
 from ..tensor import Tensor
-from .elementwise import common, flat, floating, operands, quiet
+from .elementwise import flat, floating, named, operands, quiet
 
 __all__ = [
     "abs", "absolute", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "cos", "cosh", "digamma",
     "erf", "erfc", "erfinv", "exp", "exp2", "expm1", "floor", "frac", "lgamma", "log", "log10", "log1p", "log2",
-    "logaddexp", "logit", "polygamma", "reciprocal", "round", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt",
+    "logaddexp", "logit", "polygamma", "reciprocal", "round", "rsqrt", "sign", "sin", "sinh", "sqrt",
     "tan", "tanh", "trunc",
 ]  # fmt: skip
-
-
-def _named(name: str, doc: str, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc
-    return method()(function)
 
 
 def _smooth(name: str, forward: Any, rule: Any, save: str, doc: str) -> Callable[[Tensor], Tensor]:
     """A function of floating-point numbers: integers become floats. Poles give inf or nan without a warning."""
     op = primitive(name, quiet(forward), (rule,), save)
-    return _named(name, doc, lambda input: op(floating(input)))
+    return named(name, doc, lambda input: op(floating(input)))
 
 
 def _stepped(name: str, forward: Any, rule: Any, save: str, doc: str) -> Callable[[Tensor], Tensor]:
     """A function that keeps integers as they are."""
     op = primitive(name, forward, (rule,), save)
-    return _named(name, doc, lambda input: op(input))
+    return named(name, doc, lambda input: op(input))
 
 
 # --- powers, exponentials, logarithms
@@ -67,15 +61,6 @@ tanh = _smooth("tanh", np.tanh, lambda g, y, x: g * (1 - y * y), "y", "The hyper
 asinh = _smooth("asinh", np.arcsinh, lambda g, y, x: g * (x * x + 1).rsqrt(), "x", "The inverse hyperbolic sine.")
 acosh = _smooth("acosh", np.arccosh, lambda g, y, x: g * (x * x - 1).rsqrt(), "x", "The inverse hyperbolic cosine.")
 atanh = _smooth("atanh", np.arctanh, lambda g, y, x: g / (1 - x * x), "x", "The inverse hyperbolic tangent.")
-
-
-def _sigmoid(x: Any) -> Any:
-    """Never the exponential of a positive number, so nothing overflows and small values keep their precision."""
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e) / (1 + e)
-
-
-sigmoid = _smooth("sigmoid", _sigmoid, lambda g, y, x: g * y * (1 - y), "y", "``1 / (1 + e ** -input)``.")
 
 # --- special functions
 
@@ -136,7 +121,7 @@ method("polygamma")(lambda self, n: polygamma(n, self))
 # --- steps and corners
 
 abs = _stepped("abs", np.abs, lambda g, y, x: g * x.sign(), "x", "The absolute value; its derivative at 0 is 0.")
-sign = _stepped("sign", np.sign, flat, "", "-1, 0 or 1.")
+sign = _stepped("sign", np.sign, flat, "", "The sign: -1, 0 or 1.")
 floor = _stepped("floor", np.floor, flat, "", "Rounded down.")
 ceil = _stepped("ceil", np.ceil, flat, "", "Rounded up.")
 trunc = _stepped("trunc", np.trunc, flat, "", "Rounded towards zero.")
@@ -153,8 +138,7 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     return _round(input, decimals=decimals)
 
 
-# --- compositions, and functions of two arguments
-
+# --- the inverse of the sigmoid, and functions of two arguments
 
 _logit = primitive("logit", quiet(lambda p: np.log(p / (1 - p))), (lambda g, y, p: g / (p * (1 - p)),), save="p")
 
@@ -202,4 +186,4 @@ _logaddexp = primitive(
 @method()
 def logaddexp(input: Any, other: Any) -> Tensor:
     """``log(e**input + e**other)``, without overflow."""
-    return _logaddexp(*[floating(x) for x in common(input, other)])
+    return _logaddexp(*[floating(x) for x in operands(input, other)])

@@ -57,6 +57,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     """
     a = input if isinstance(input, Tensor) else as_tensor(input, device=other.device)
     b = other if isinstance(other, Tensor) else as_tensor(other, device=a.device)
+    x, y = a.array, b.array
+    if x.ndim > 1 and y.ndim > 1 and x.shape[-1] == y.shape[-2] and x.dtype is y.dtype:
+        return _matmul(a, b)
     _check_dtypes("matmul", a, b)
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError(f"matmul: expects at least 1 dimension, got shapes {list(a.shape)} and {list(b.shape)}")
@@ -66,7 +69,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
             f"{'last but one' if b.ndim > 1 else 'only one'} of the second must be equal"
         )
     if a.ndim > 1:
-        return _matmul(a, b) if b.ndim > 1 else squeeze(_matmul(a, unsqueeze(b, 1)), -1)
+        return squeeze(_matmul(a, unsqueeze(b, 1)), -1)
     if b.ndim > 1:
         return squeeze(_matmul(unsqueeze(a, 0), b), -2)
     return reshape(_matmul(unsqueeze(a, 0), unsqueeze(b, 1)), ())
@@ -89,18 +92,24 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     A ``weight`` [in] makes one output and drops its dimension.
     """
+    x, w, b = input.array, weight.array, None if bias is None else bias.array
+    if (
+        w.ndim == 2
+        and x.shape[-1:] == w.shape[1:]
+        and x.dtype is w.dtype
+        and (b is None or (b.shape == w.shape[:1] and b.dtype is w.dtype))
+    ):
+        return _linear(input, weight, bias)
     _check_dtypes("linear", input, weight, bias)
     if weight.ndim == 1:
         product = matmul(input, weight)
         return product if bias is None else product + bias
-    if input.ndim == 0 or weight.ndim != 2 or input.shape[-1] != weight.shape[1]:
+    if weight.ndim != 2 or x.shape[-1:] != w.shape[1:]:
         raise ValueError(
             f"linear: input of shape {list(input.shape)} does not fit weight of shape {list(weight.shape)}: "
             "expected [..., in] and [out, in]"
         )
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"linear: bias of shape {list(bias.shape)}, expected [{weight.shape[0]}] as weight has rows")
-    return _linear(input, weight, bias)
+    raise ValueError(f"linear: bias of shape {list(b.shape)}, expected {list(w.shape[:1])} as weight has rows")
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..autograd import is_grad_enabled
-from ..declare import primitive
+from ..declare import Primitive, primitive
 from ..kernels.resample import AxisMap, windows
 from ..tensor import Tensor
+from .elementwise import cast
 from .resample import adaptive_windows, area, resample
 from .spatial import Sizes, as_images, each, lengths_of, like_input
 
@@ -22,13 +23,13 @@ __all__ = [
 
 # The maximum is the value at an index that small changes do not move: its derivatives are those of the gather.
 _max_pool2d = primitive("max_pool2d", None, several=True)
-_pool_gather = primitive(
+_pool_gather: Primitive = primitive(
     "pool_gather",
     None,
     (lambda g, y, x, index: _pool_scatter(g, index, size=x.shape[2:]), None),
     save="index",
 )
-_pool_scatter = primitive(
+_pool_scatter: Primitive = primitive(
     "pool_scatter",
     None,
     (lambda g, x, y, index, *, size: _pool_gather(g, index), None),
@@ -155,7 +156,7 @@ def _largest(input: Tensor, maps: Sequence[AxisMap], return_indices: bool) -> An
     if images.requires_grad and is_grad_enabled():
         values = _pool_gather(images, index)
     values = like_input(values, input, dims)
-    return (values, like_input(index, input, dims)) if return_indices else values
+    return (values, like_input(cast(index, np.int64), input, dims)) if return_indices else values
 
 
 @lru_cache(maxsize=64)
@@ -229,7 +230,7 @@ def _geometry(
     paddings, dilations = each(op, "padding", padding, dims, 0), each(op, "dilation", dilation, dims, 1)
     if any(2 * p > k for p, k in zip(paddings, kernels)):
         raise ValueError(f"{op}: padding {list(paddings)} must be at most half of kernel_size {list(kernels)}")
-    axes = []
+    axes: list[tuple[int, ...]] = []
     for n, k, s, p, d in zip(lengths, kernels, strides, paddings, dilations):
         free = n + 2 * p - d * (k - 1) - 1
         size = (free + (s - 1 if ceil_mode else 0)) // s + 1

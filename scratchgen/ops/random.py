@@ -36,28 +36,30 @@ def _float_dtype(op: str, dtype: Any) -> np.dtype:
 
 
 def rand(
-    *size: Any,
+    *shape: Any,
+    size: Any = None,
     generator: Generator | None = None,
     dtype: Any = None,
     device: Place = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Numbers uniform on [0, 1)."""
-    where = place(device)
-    array = (generator or default_generator).uniform(size_of(size), _float_dtype("rand", dtype), where)
+    where, kind = place(device), _float_dtype("rand", dtype)
+    array = (generator or default_generator).uniform(size_of(shape, size), kind, where)
     return finished(array, where, requires_grad)
 
 
 def randn(
-    *size: Any,
+    *shape: Any,
+    size: Any = None,
     generator: Generator | None = None,
     dtype: Any = None,
     device: Place = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Standard normal numbers."""
-    where = place(device)
-    array = (generator or default_generator).normal(size_of(size), _float_dtype("randn", dtype), where)
+    where, kind = place(device), _float_dtype("randn", dtype)
+    array = (generator or default_generator).normal(size_of(shape, size), kind, where)
     return finished(array, where, requires_grad)
 
 
@@ -104,7 +106,7 @@ def randint(
     if size is None:
         raise TypeError("randint: the size is missing; write randint(low, high, size) or randint(high, size)")
     where = place(device)
-    array = (generator or default_generator).integers(int(low), int(high), size_of((size,)), where)
+    array = (generator or default_generator).integers(int(low), int(high), size_of((), size), where)
     return wrap(array.astype(dtype or dtypes.int64, copy=False), where)
 
 

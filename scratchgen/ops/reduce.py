@@ -122,9 +122,18 @@ def _floating(op: str, input: Tensor) -> Tensor:
     return input
 
 
+def _wide(x: Any) -> Any:
+    """float16 as float32: a sum or a square that is on the way to a moderate result must not overflow."""
+    return x.astype(np.float32) if x.dtype.char == "e" else x
+
+
+def _mean_forward(x: Any, *, dim: Any, keepdim: bool) -> Any:
+    return (accurate_sum(_wide(x), dim, keepdim) / count_of(x.shape, dim)).astype(x.dtype, copy=False)
+
+
 _mean = primitive(
     "mean",
-    quiet(lambda x, *, dim, keepdim: accurate_sum(x, dim, keepdim) / count_of(x.shape, dim)),
+    quiet(_mean_forward),
     (lambda g, y, x, *, dim, keepdim: spread(g / count_of(x.shape, dim), x.shape, dim),),
 )
 
@@ -138,13 +147,14 @@ def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any =
 
 def _var_forward(x: Any, *, dim: Any, keepdim: bool, correction: float) -> Any:
     """In two passes: the mean of the squares less the square of the mean would cancel."""
-    n = count_of(x.shape, dim)
-    wide = x.astype(np.float32) if x.dtype.char == "e" else x
+    n, wide = count_of(x.shape, dim), _wide(x)
     deviation = wide - accurate_sum(wide, dim, True) / n
-    return (accurate_sum(deviation * deviation, dim, keepdim) / _freedom(n, correction)).astype(x.dtype)
+    variance = accurate_sum(deviation * deviation, dim, keepdim) / _freedom(n, correction)
+    return variance.astype(x.dtype, copy=False)
 
 
 def _freedom(n: int, correction: float) -> float:
+    """What squared deviations are divided by; 0, for NaN or infinity, if there are too few of them."""
     return builtins.max(n - correction, 0)
 
 
@@ -294,8 +304,10 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 
 @method()
 def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
-    """``max(x)``: the largest element. ``max(x, dim)``: ``(values, indices)`` along a dimension, where the gradient
-    goes to the element at the index. ``max(x, other)``: ``maximum`` of two tensors."""
+    """``max(x)``: the largest element. ``max(x, dim)``: ``(values, indices)`` along it. ``max(x, other)``: ``maximum``.
+
+    The gradient of values along a dimension goes to the elements at the indices; equals share that of ``max(x)``.
+    """
     if isinstance(dim, Tensor):
         return maximum(input, dim)
     if dim is None:

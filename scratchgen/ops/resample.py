@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
-from ..declare import primitive
+from ..declare import Primitive, primitive
 from ..kernels.resample import AxisMap, windows
 from ..tensor import Tensor
 from .spatial import as_images, each, like_input
 
 __all__ = ["interpolate", "upsample", "upsample_bilinear", "upsample_nearest"]
 
-_resample2d = primitive(
+_resample2d: Primitive = primitive(
     "resample2d",
     None,
     (
@@ -33,61 +33,75 @@ def resample(input: Tensor, maps: Sequence[AxisMap]) -> Tensor:
     return like_input(_resample2d(as_images(input, len(maps)), rows=rows, columns=maps[-1]), input, len(maps))
 
 
-# --- maps along one axis. Output o looks at position (o + 1/2) scale - 1/2 of the input, pixels being unit intervals
+# --- maps along one axis. Pixels are unit intervals, and an output stands for ``scale`` inputs
 
 
-def _positions(inputs: int, outputs: int, scale: float, align_corners: bool) -> np.ndarray:
-    """Where each output lies between the inputs; ``align_corners`` puts the first and last of both together."""
-    places = np.arange(outputs)
-    if align_corners:
-        return places * ((inputs - 1) / (outputs - 1) if outputs > 1 else 0.0)
-    return (places + 0.5) * scale - 0.5
-
-
-def _triangle(distance: np.ndarray, antialias: bool) -> np.ndarray:
+def _triangle(distance: np.ndarray) -> np.ndarray:
     """Linear interpolation between neighbours."""
     return np.maximum(1 - np.abs(distance), 0)
 
 
-def _cubic(distance: np.ndarray, antialias: bool) -> np.ndarray:
-    """Cubic convolution (Keys, 1981). The slope a at distance 1 is -3/4 in torch, and as in Pillow with a filter."""
-    d, a = np.abs(distance), -0.5 if antialias else -0.75
+def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
+    """Cubic convolution (Keys, 1981, equation 15); ``a`` is its slope at distance 1."""
+    d = np.abs(distance)
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     far = a * (((d - 5) * d + 8) * d - 4)
     return np.where(d <= 1, near, np.where(d < 2, far, 0))
 
 
-_FILTERS = {"linear": (_triangle, 1), "cubic": (_cubic, 2)}  # and how far they reach
+_REACH = {"linear": 1, "cubic": 2}  # of the weight functions; their parameters are torch's
+_WEIGHT = {"linear": _triangle, "cubic": partial(_cubic, a=-3 / 4)}
+_ANTIALIASED_WEIGHT = {"linear": _triangle, "cubic": partial(_cubic, a=-1 / 2)}
+
+
+def _centres(outputs: int, scale: float) -> np.ndarray:
+    """Where the middle of each output lies, input 0 being at 0."""
+    return (np.arange(outputs) + 0.5) * scale - 0.5
+
+
+def _corner_scale(inputs: int, outputs: int) -> float:
+    """The scale that puts the centres of the first and of the last pixels together."""
+    return (inputs - 1) / (outputs - 1) if outputs > 1 else 0.0
 
 
 @lru_cache(maxsize=64)
-def interpolation(kind: str, inputs: int, outputs: int, scale: float, align_corners: bool, antialias: bool) -> AxisMap:
-    """The map of linear or cubic interpolation. ``scale``: how many inputs an output stands for.
+def interpolation(kind: str, inputs: int, outputs: int, scale: float, align_corners: bool) -> AxisMap:
+    """Linear or cubic interpolation; positions beyond the edges repeat the outermost input."""
+    if align_corners:
+        position = np.arange(outputs) * _corner_scale(inputs, outputs)
+    elif kind == "linear" and inputs == outputs:  # torch then ignores a scale other than 1, unless it is cubic
+        position = np.arange(outputs)
+    else:
+        position = _centres(outputs, scale)
+    reach = _REACH[kind]
+    taps = np.floor(position).astype(np.int64)[:, None] + np.arange(1 - reach, 1 + reach)
+    weight = _WEIGHT[kind](taps - position[:, None])
+    into = np.repeat(np.arange(outputs), 2 * reach)
+    return AxisMap(inputs, outputs, into, taps.clip(0, inputs - 1).ravel(), weight.ravel())
 
-    Positions beyond the edges repeat the outermost input. With ``antialias`` a shrinking filter is as wide as an
-    output, covers inputs only, and its weights add up to 1.
+
+@lru_cache(maxsize=64)
+def antialiased(kind: str, inputs: int, outputs: int, scale: float, align_corners: bool) -> AxisMap:
+    """As ``interpolation``, but what shrinks is averaged: the weight function is as wide as an output.
+
+    It covers inputs only and adds up to 1. ``align_corners`` changes the scale but not the positions, as in torch.
     """
-    weigh, reach = _FILTERS[kind]
-    if antialias and align_corners:
-        scale = (inputs - 1) / (outputs - 1) if outputs > 1 else 0.0
-    width = max(scale, 1.0) if antialias else 1.0
-    if kind == "linear" and inputs == outputs:
-        scale = 1.0
-    position = _positions(inputs, outputs, scale, align_corners and not antialias)[:, None]
-    half = math.ceil(reach * width)
-    taps = np.floor(position).astype(np.int64) + np.arange(1 - half, half + 1)
-    weight = weigh((taps - position) / width, antialias)
-    if antialias:
-        weight = np.where((taps >= 0) & (taps < inputs), weight, 0)
-        weight /= weight.sum(1, keepdims=True)
-    into = np.broadcast_to(np.arange(outputs)[:, None], taps.shape)
-    used = weight != 0 if antialias else np.ones_like(into, bool)
-    return AxisMap(inputs, outputs, into[used], taps.clip(0, inputs - 1)[used], weight[used])
+    if align_corners:
+        scale = _corner_scale(inputs, outputs)
+    width = max(scale, 1.0)
+    reach = math.ceil(_REACH[kind] * width)
+    position = _centres(outputs, scale)
+    taps = np.floor(position).astype(np.int64)[:, None] + np.arange(1 - reach, 1 + reach)
+    weight = _ANTIALIASED_WEIGHT[kind]((taps - position[:, None]) / width)
+    weight[(taps < 0) | (taps >= inputs)] = 0
+    weight /= weight.sum(1, keepdims=True)
+    into, tap = np.nonzero(weight)
+    return AxisMap(inputs, outputs, into, taps[into, tap], weight[into, tap])
 
 
 @lru_cache(maxsize=64)
 def nearest(inputs: int, outputs: int, scale: float, exact: bool) -> AxisMap:
-    """The map that takes one input for each output: the one below position o * scale, or below the output's middle.
+    """One input for each output: where the output begins, or ``exact``: where its middle is.
 
     In float32, as torch computes it, since rounding decides which input that is.
     """
@@ -151,7 +165,8 @@ def interpolate(
         maps = [area(n, m) for n, m, _ in axes]
     elif mode in _DIMS:
         kind = "cubic" if mode == "bicubic" else "linear"
-        maps = [interpolation(kind, n, m, s, bool(align_corners), antialias) for n, m, s in axes]
+        make = antialiased if antialias else interpolation
+        maps = [make(kind, n, m, s, bool(align_corners)) for n, m, s in axes]
     else:
         maps = [nearest(n, m, s, mode == "nearest-exact") for n, m, s in axes]
     return resample(input, maps)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import is_grad_enabled
-from ..declare import method, primitive
+from ..declare import Primitive, method, primitive
 from ..dtypes import int64
 from ..recompute import composite_vjp
 from ..tensor import Tensor
@@ -35,6 +35,7 @@ def _part(x: Tensor, dim: int, start: int, stop: int) -> Tensor:
 # --- cumsum and its transpose, closed
 
 
+@quiet
 def _cumsum_forward(x: Any, *, dim: int, reverse: bool) -> Any:
     if not x.ndim:
         return x.copy()
@@ -43,7 +44,7 @@ def _cumsum_forward(x: Any, *, dim: int, reverse: bool) -> Any:
     return np.flip(total, dim) if reverse else total
 
 
-_cumsum = primitive(
+_cumsum: Primitive = primitive(
     "cumsum", _cumsum_forward, (lambda g, y, x, *, dim, reverse: _cumsum(g, dim=dim, reverse=not reverse),)
 )
 

@@ -50,8 +50,10 @@ class Recipe(ABC):
     expected: ClassVar[str]  # one line for `scratchgen models`: what the tiny preset reaches, in how long
 
     def __init__(self, config: Any, dataset: datasets.Dataset, device: Device, seed: int) -> None:
-        """Sub-classes build their networks after ``super().__init__``, which seeds the default generator: initial weights
-        and dropout draw from that one, the training step from ``self.generator``, evaluation from generators of its own.
+        """Sub-classes build their networks after ``super().__init__``, which seeds the default generator.
+
+        Initial weights and dropout draw from that one, the training step from ``self.generator``, evaluation from
+        generators of its own.
         """
         self.config = config
         self.dataset = dataset
@@ -90,7 +92,8 @@ class Recipe(ABC):
     def preview(self, folder: Path, step: int) -> None:
         """Write pictures (or text) of the present state into the run folder, from the same noise each time.
 
-        ``samples/step-N.png`` keeps one sample grid for each call; other pictures are overwritten. Changes no state.
+        ``samples/step-N.png`` keeps a sample grid of every call; ``samples.png`` and all others are overwritten.
+        Changes no state.
         """
 
     @abstractmethod
@@ -106,8 +109,12 @@ class Recipe(ABC):
         """Figures of others for this data and preset, with sources; empty where there are none."""
 
     @abstractmethod
-    def sample(self, count: int, generator: Generator, **options: Any) -> dict[str, Any]:
-        """New samples: ``{"samples": (count, C, H, W) float32 in [0, 1], "labels": ...}`` or ``{"text": [...]}``."""
+    def sample(self, count: int, generator: Generator, *_: Any, **options: Any) -> dict[str, Any]:
+        """New samples: ``{"samples": (count, C, H, W) float32 in [0, 1], "labels": ...}`` or ``{"text": [...]}``.
+
+        A recipe names its own options, keyword-only and typed: they are what ``scratchgen sample --set`` takes. It raises
+        ValueError for a value that makes no sense.
+        """
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Put a state made from ``state()`` back into place."""

@@ -24,7 +24,8 @@ TRAINING_IMAGES = 10_000  # from so many the attribute vector is computed
 def draw_pictures(recipe: VAERecipe, folder: Path, step: int) -> None:
     """Write them all. Call it in evaluation mode, without a graph."""
     drawn = recipe.sample(100, Generator(NOISE))["samples"]
-    viz.image_grid(folder / "samples" / f"step-{step:06d}.png", drawn, columns=10)
+    for path in (folder / "samples" / f"step-{step:06d}.png", folder / "samples.png"):
+        viz.image_grid(path, drawn, columns=10)
     reconstructions(recipe, folder / "reconstructions.png")
     interpolations(recipe, folder / "interpolation.png")
     attribute(recipe, folder / "attribute.png")
@@ -46,12 +47,12 @@ def interpolations(recipe: VAERecipe, path: Path, steps: int = 11) -> None:
     model, labels, classes = recipe.model, recipe.dataset.test.labels, len(recipe.dataset.classes)
     first, second = np.array([np.flatnonzero(labels == k)[:2] for k in range(classes)]).T
     # Where the label is given z says nothing of the class, so the way stays within one.
-    ends = (first, second) if recipe.config.conditional else (first, np.roll(first, -1))
+    ends = (first, second) if recipe.config.conditional else (first[0::2], first[1::2])
     label = recipe.label(labels[first])
     z_a, z_b = (model.encode(sg.as_tensor(recipe.test[rows], device=recipe.device), label).mean for rows in ends)
     ways = [model.decode(way(z_a, z_b, steps), label).mean for way in (linear_path, spherical_path)]
-    rows = sg.stack(ways, 1).transpose(0, 2).flatten(0, 1)  # (classes x 2, steps, C, H, W)
-    viz.interpolation_grid(path, _array(rows), row_labels=["line", "circle"] * classes)
+    rows = sg.stack(ways, 1).transpose(0, 2).flatten(0, 1)  # (pairs x 2, steps, C, H, W)
+    viz.interpolation_grid(path, _array(rows), row_labels=["line", "circle"] * len(z_a))
 
 
 def attribute(recipe: VAERecipe, path: Path, steps: int = 11) -> None:
@@ -71,10 +72,12 @@ def latents(recipe: VAERecipe, path: Path) -> None:
     """Posterior means of test images, coloured by class; of more than two dimensions the two principal components."""
     x, label = next(recipe.batches_of(recipe.test, recipe.dataset.test.labels))
     means = _array(recipe.model.encode(x, label).mean)
+    title = "means of q(z|x)"
     if recipe.config.latent > 2:
         centred = means - means.mean(0)
         means = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
-    viz.scatter(path, means, recipe.dataset.test.labels[: len(means)], recipe.dataset.classes)
+        title += ": two principal components"
+    viz.scatter(path, means, recipe.dataset.test.labels[: len(means)], recipe.dataset.classes, title=title)
 
 
 def latent_plane(recipe: VAERecipe, path: Path, side: int = 20) -> None:

@@ -16,11 +16,12 @@ class Estimate(NamedTuple):
     error: float
 
 
-def directional_derivative(f: Callable[[float], float], step: float = 0.02) -> Estimate:
+def directional_derivative(f: Callable[[float], float], step: float = 0.02, goal: float = 0.0) -> Estimate:
     """``f'(0)`` by Ridders' method: central differences at shrinking steps, extrapolated to step 0.
 
     Each column of the tableau removes one more even power of the step; the entry that changed least from its two
-    neighbours is returned, with that change as its error. C. Ridders, Adv. Eng. Software 4 (1982) 75-76.
+    neighbours is returned, with that change as its error. No further steps are taken once that is within ``goal``.
+    C. Ridders, Adv. Eng. Software 4 (1982) 75-76.
     """
     best = Estimate(float("nan"), float("inf"))
     previous: list[float] = []
@@ -34,6 +35,8 @@ def directional_derivative(f: Callable[[float], float], step: float = 0.02) -> E
             error = max(abs(row[-1] - row[-2]), abs(row[-1] - above))
             if error <= best.error:
                 best = Estimate(row[-1], error)
+        if best.error <= goal:
+            break
         previous = row
         h /= SHRINK
     return best

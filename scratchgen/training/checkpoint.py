@@ -70,7 +70,9 @@ def _split(value: Any, path: str, tensors: dict[str, np.ndarray]) -> Any:
         return {"tensor": path}
     if isinstance(value, dict):
         # a list of pairs keeps integer keys, which JSON objects would turn into strings
-        return {"dict": [[key, _split(item, f"{path}.{key}" if path else str(key), tensors)] for key, item in value.items()]}
+        return {
+            "dict": [[key, _split(item, f"{path}.{key}" if path else str(key), tensors)] for key, item in value.items()]
+        }
     if isinstance(value, (list, tuple)):
         return {"list": [_split(item, f"{path}.{i}", tensors) for i, item in enumerate(value)]}
     if isinstance(value, np.generic):

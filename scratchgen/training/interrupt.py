@@ -11,8 +11,8 @@ from typing import Any
 class Interrupt:
     """Context manager that turns the first Ctrl-C into ``asked = True``; the second one stops at once, as usual.
 
-    A step that is broken off half-way leaves weights, optimizer and generators from different moments: a state that could
-    be saved but not resumed from exactly. Only the main thread gets signals; elsewhere this does nothing.
+    A step that is broken off half-way leaves weights, optimizer and generators from different moments: a state that
+    could be saved but not resumed from exactly. Only the main thread gets signals; elsewhere this does nothing.
     """
 
     def __init__(self) -> None:

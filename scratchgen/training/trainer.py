@@ -56,8 +56,8 @@ class Trainer:
     def run(self) -> None:
         """Train from the present step to the last one.
 
-        Raises Diverged on a NaN, with the last good checkpoint in place. On Ctrl-C the present step is finished and saved
-        before KeyboardInterrupt is raised.
+        Raises Diverged on a NaN, with the last good checkpoint in place. On Ctrl-C the present step is finished and
+        saved before KeyboardInterrupt is raised.
         """
         steps = self.recipe.config.steps
         self._mark = time.perf_counter()
@@ -85,7 +85,9 @@ class Trainer:
         from tqdm import tqdm
 
         plain = self.quiet or not sys.stderr.isatty()
-        return tqdm(total=steps, initial=self.step, desc=self.recipe.name, unit="step", disable=plain, dynamic_ncols=True)
+        return tqdm(
+            total=steps, initial=self.step, desc=self.recipe.name, unit="step", disable=plain, dynamic_ncols=True
+        )
 
     # ------------------------------------------------------------------------------------------------------ metrics
 
@@ -102,8 +104,8 @@ class Trainer:
 
     def _diverged(self, what: str) -> Diverged:
         return Diverged(
-            f"step {self.step}: {what}; training stopped. The last good checkpoint is intact: {self.folder / CHECKPOINT}. "
-            "Try a lower learning_rate, or find the op with scratchgen.debug()"
+            f"step {self.step}: {what}; training stopped. The last good checkpoint is intact: "
+            f"{self.folder / CHECKPOINT}. Try a lower learning_rate, or find the op with scratchgen.debug()"
         )
 
     def _log(self, bar: Any) -> None:
@@ -167,12 +169,16 @@ class Trainer:
             state = checkpoint.load(path)
         except checkpoint.CheckpointError as error:
             if previous.exists():
-                error.add_note(f"The checkpoint before it is {previous}: rename it to {CHECKPOINT} to go on from there.")
+                error.add_note(
+                    f"The checkpoint before it is {previous}: rename it to {CHECKPOINT} to go on from there."
+                )
             raise
         try:
             self.recipe.load_state(state["recipe"])
         except (KeyError, RuntimeError, ValueError) as error:
-            raise checkpoint.CheckpointError(f"{path} does not fit {self.recipe.name} as configured: {error}") from error
+            raise checkpoint.CheckpointError(
+                f"{path} does not fit {self.recipe.name} as configured: {error}"
+            ) from error
         default_generator.load_state_dict(state["default_generator"])
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
         self._sums, self._count = state["sums"], state["count"]

@@ -1,10 +1,18 @@
+"""Products, factorisations and spectra of matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .table import apart, case, definite, normal, regular
+
 # ------------------------------------------------------------------------------------------------- linear algebra
 
 for name, (a, b) in {
     "vectors": ((3,), (3,)), "matrix and vector": ((2, 3), (3,)), "vector and matrix": ((3,), (3, 2)),
     "matrices": ((2, 3), (3, 4)), "batch and matrix": ((2, 2, 3), (3, 4)), "matrix and batch": ((2, 3), (2, 3, 4)),
-    "batches": ((2, 2, 3), (2, 3, 4)), "broadcast batches": ((2, 1, 2, 3), (3, 3, 2)), "vector and batch": ((3,), (2, 3, 2)),
-    "nothing": ((2, 0), (0, 3)), "no rows": ((0, 3), (3, 2)),
+    "batches": ((2, 2, 3), (2, 3, 4)), "broadcast batches": ((2, 1, 2, 3), (3, 3, 2)),
+    "vector and batch": ((3,), (2, 3, 2)), "nothing": ((2, 0), (0, 3)), "no rows": ((0, 3), (3, 2)),
 }.items():  # fmt: skip
     case(f"matmul of {name}", lambda L, x, y: L.matmul(x, y), normal(*a), normal(*b))
 case("mm", lambda L, x, y: L.mm(x, y), normal(2, 3), normal(3, 2))
@@ -14,7 +22,8 @@ case("dot", lambda L, x, y: L.dot(x, y), normal(3), normal(3))
 case("outer", lambda L, x, y: L.outer(x, y), normal(3), normal(2))
 case("inner", lambda L, x, y: L.inner(x, y), normal(2, 3), normal(4, 3))
 case("addmm", lambda L, x, y, z: L.addmm(x, y, z, beta=0.5, alpha=-2), normal(3), normal(2, 4), normal(4, 3))
-case("baddbmm", lambda L, x, y, z: L.baddbmm(x, y, z, beta=0.5, alpha=-2), normal(2, 2, 2), normal(2, 2, 3), normal(2, 3, 2))
+case("baddbmm", lambda L, x, y, z: L.baddbmm(x, y, z, beta=0.5, alpha=-2), normal(2, 2, 2), normal(2, 2, 3),
+     normal(2, 3, 2))  # fmt: skip
 case("tensordot", lambda L, x, y: L.tensordot(x, y, dims=([1, 2], [2, 0])), normal(2, 3, 4), normal(4, 2, 3))
 case("tensordot over one dim", lambda L, x, y: L.tensordot(x, y, dims=1), normal(2, 3), normal(3, 2))
 case("kron", lambda L, x, y: L.kron(x, y), normal(2, 3), normal(2, 1, 2))
@@ -65,4 +74,3 @@ case("pinverse of a wide matrix", lambda L, x: L.pinverse(x, 1e-6), regular(2, 3
 for ord in ("fro", "nuc", 1, -1, 2, -2, np.inf):
     case(f"matrix_norm {ord}", lambda L, x, ord=ord: L.linalg.matrix_norm(x, ord), regular(3, 2))
 case("matrix_norm along dims", lambda L, x: L.linalg.matrix_norm(x, "nuc", dim=(2, 0), keepdim=True), apart(3, 1, 2))
-

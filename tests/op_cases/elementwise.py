@@ -1,3 +1,14 @@
+"""Functions of one and of two elements, activations, reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .table import NOT_IN_TORCH, Draw, apart, case, inside, mask, normal, positive, probability, small, uniform
+
 # ------------------------------------------------------------------------------------------------- functions of one
 
 
@@ -18,16 +29,17 @@ for name, draw in {
     "negative": normal, "logit": probability, "relu": apart, "clone": normal, "nan_to_num": normal,
 }.items():  # fmt: skip
     pointwise(name, draw)
-for name, draw in {"sign": apart, "floor": apart, "ceil": apart, "trunc": apart, "frac": apart, "round": apart}.items():
-    pointwise(name, lambda *shape: uniform(0.1, 0.4, *shape), lambda L, x, name=name: getattr(L, name)(x * 3 - 1))
+for name in ("sign", "floor", "ceil", "trunc", "frac", "round"):
+    pointwise(name, apart)
 pointwise("acosh", lambda *shape: uniform(1.4, 2.5, *shape))
 pointwise("alias", normal, unlike_torch=NOT_IN_TORCH)
 case("contiguous", lambda L, x: x.mT.contiguous(), normal(3, 4))
 case("logit with eps", lambda L, x: L.logit(x, eps=0.3), [0.1, 0.2, 0.4, 0.6, 0.9])
 case("polygamma 1", lambda L, x: L.polygamma(1, x), positive(3, 4))
 case("polygamma 3", lambda L, x: L.polygamma(3, x), positive(3))
-case("round to decimals", lambda L, x: L.round(x, decimals=1), [0.125, -0.48, 1.77])
-case("nan_to_num of infinities", lambda L, x: L.nan_to_num(x, nan=1, posinf=2, neginf=-3), [1.0, np.nan, np.inf, -np.inf])
+case("round to decimals", lambda L, x: L.round(x, decimals=1), [0.12, -0.48, 1.77])
+case("nan_to_num of infinities", lambda L, x: L.nan_to_num(x, nan=1, posinf=2, neginf=-3),
+     [1.0, np.nan, np.inf, -np.inf])  # fmt: skip
 
 # ---------------------------------------------------------------------------------------------------- activations
 
@@ -37,9 +49,11 @@ for name, draw in {
     "selu": apart, "hardsigmoid": apart, "hardswish": apart,
 }.items():  # fmt: skip
     pointwise(name, draw, lambda L, x, name=name: getattr(L.F, name)(x))
+for name in ("softplus", "logsigmoid", "mish", "silu", "gelu", "relu6", "elu", "hardsigmoid", "hardswish"):
+    case(f"{name} further out", lambda L, x, name=name: getattr(L.F, name)(x * 5), apart(12))
 case("swish", lambda L, x: L.swish(x), normal(3), unlike_torch=NOT_IN_TORCH)
 case("gelu by tanh", lambda L, x: L.F.gelu(x, approximate="tanh"), normal(3, 4))
-case("softplus with beta and threshold", lambda L, x: L.F.softplus(x, beta=2.0, threshold=3.0), apart(12))
+case("softplus with beta and threshold", lambda L, x: L.F.softplus(x, beta=2.0, threshold=1.8), apart(12))
 case("threshold", lambda L, x: L.F.threshold(x, threshold=0.1, value=20.0), apart(3, 4))
 case("hardtanh with bounds", lambda L, x: L.F.hardtanh(x, min_val=-0.5, max_val=0.8), apart(3, 4))
 case("leaky_relu with a slope", lambda L, x: L.F.leaky_relu(x, negative_slope=0.3), apart(3, 4))
@@ -61,14 +75,10 @@ PAIRS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 }
 
 
-def pairwise(name: str, a: Callable[..., Draw], b: Callable[..., Draw], f: Callable | None = None, **options: Any) -> None:
+def pairwise(name: str, a: Callable[..., Draw], b: Callable[..., Draw]) -> None:
     """A function of pairs of elements, broadcast in every way."""
     for how, (shape, other) in PAIRS.items():
-        case(name + how, f or (lambda L, x, y: getattr(L, name)(x, y)), a(*shape), b(*other), **options)
-
-
-def small(*shape: int) -> Draw:
-    return uniform(0.05, 0.2, *shape)
+        case(name + how, lambda L, x, y: getattr(L, name)(x, y), a(*shape), b(*other))
 
 
 for name, (a, b) in {
@@ -98,7 +108,7 @@ case("addcdiv", lambda L, x, y, z: L.addcdiv(x, y, z, value=0.7), normal(3, 4), 
 case("clamp", lambda L, x: L.clamp(x, min=-0.5, max=0.7), apart(3, 4))
 case("clip from one side", lambda L, x: L.clip(x, min=-0.5) + L.clip(x, max=0.7), apart(3, 4))
 case("clamp to tensors", lambda L, x, low, high: L.clamp(x, low, high), apart(3, 4), uniform(-0.2, 0, 4), small(3, 1))
-case("clamp with bounds crossed", lambda L, x, low, high: L.clamp(x, low, high), apart(4), small(4), uniform(-0.2, 0, 4))
+case("clamp with bounds crossed", lambda L, x, a, b: L.clamp(x, a, b), apart(4), small(4), uniform(-0.2, 0, 4))
 case("clamp_min", lambda L, x, low: L.clamp_min(x, low), apart(3, 4), small(4))
 case("clamp_max", lambda L, x, high: L.clamp_max(x, high), apart(3, 4), small(4))
 case("where", lambda L, c, x, y: L.where(c, x, y), mask(3, 4), normal(4), normal(3, 1))
@@ -107,16 +117,19 @@ case("where with a number", lambda L, c, x: L.where(c, x, 2.0) + L.where(c, 3.0,
 # ------------------------------------------------------------------------------------------------------ reductions
 
 DIMS: dict[str, dict[str, Any]] = {
-    "": {}, " over dim 1": {"dim": 1}, " over dims 0 and -1": {"dim": (0, -1)}, " keeping dim 0": {"dim": 0, "keepdim": True},
-}  # fmt: skip
+    "": {},
+    " over dim 1": {"dim": 1},
+    " over dims 0 and -1": {"dim": (0, -1)},
+    " keeping dim 0": {"dim": 0, "keepdim": True},
+}
 
 
-def reduction(name: str, draw: Callable[..., Draw], function: Callable | None = None, **options: Any) -> None:
+def reduction(name: str, draw: Callable[..., Draw], function: Callable | None = None) -> None:
     """A reduction of everything, over a dimension, over several, with the dimension kept, and of a 0-d tensor."""
     f = function or (lambda L, x, **over: getattr(L, name)(x, **over))
     for how, over in DIMS.items():
-        case(name + how, lambda L, x, over=over: f(L, x, **over), draw(2, 3, 2), **options)
-    case(f"{name} of a 0-d tensor", lambda L, x: f(L, x), draw(), **options)
+        case(name + how, lambda L, x, over=over: f(L, x, **over), draw(2, 3, 2))
+    case(f"{name} of a 0-d tensor", lambda L, x: f(L, x), draw())
 
 
 reduction("sum", normal)
@@ -157,4 +170,3 @@ case("cumprod through zeros", lambda L, x: L.cumprod(x, 1), [[1.0, 0.0, -2.0, 3.
 case("logsumexp", lambda L, x: L.logsumexp(x, 1), normal(3, 4))
 case("logsumexp over dims", lambda L, x: L.logsumexp(x, (0, 2), keepdim=True), normal(2, 3, 2))
 case("count of a broadcast", lambda L, x: x.sum_to_size((3, 1)), normal(2, 3, 4))
-

@@ -1,3 +1,11 @@
+"""Convolutions, pooling, interpolation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .table import apart, case, normal
+
 # --------------------------------------------------------------------------------------------------- convolutions
 
 
@@ -22,9 +30,11 @@ convolution("conv2d: same padding", (1, 2, 3, 4), (2, 2, 2, 3), padding="same")
 convolution("conv2d: valid padding, one image", (2, 3, 4), (2, 2, 2, 3), 2, padding="valid")
 convolution("conv2d: no images", (0, 2, 3, 4), (2, 2, 2, 3), 2)
 convolution("conv_transpose1d", (2, 3, 4), (3, 2, 3), 2)
-convolution("conv_transpose1d: all options", (2, 4, 3), (4, 3, 2), 6, stride=3, padding=1, output_padding=2, groups=2, dilation=2)
+convolution("conv_transpose1d: all options", (2, 4, 3), (4, 3, 2), 6, stride=3, padding=1, output_padding=2, groups=2,
+            dilation=2)  # fmt: skip
 convolution("conv_transpose2d", (2, 3, 3, 2), (3, 2, 2, 3), 2)
-convolution("conv_transpose2d: stride and output_padding", (1, 2, 3, 2), (2, 3, 3, 2), 3, stride=2, padding=1, output_padding=(1, 0))
+convolution("conv_transpose2d: stride and output_padding", (1, 2, 3, 2), (2, 3, 3, 2), 3, stride=2, padding=1,
+            output_padding=(1, 0))  # fmt: skip
 convolution("conv_transpose2d: groups and dilation", (1, 4, 2, 3), (4, 1, 2, 2), 2, groups=2, dilation=(1, 2))
 convolution("conv_transpose2d: depthwise", (1, 3, 3, 3), (3, 1, 3, 3), stride=2, padding=1, groups=3)
 convolution("conv_transpose2d: one image", (2, 3, 2), (2, 1, 2, 2))
@@ -40,7 +50,8 @@ case("max_pool2d of one image", lambda L, x: L.F.max_pool2d(x, 2, return_indices
 case("adaptive_max_pool1d", lambda L, x: L.F.adaptive_max_pool1d(x, 3), apart(2, 2, 5))
 case("adaptive_max_pool2d", lambda L, x: L.F.adaptive_max_pool2d(x, (2, None)), apart(1, 2, 5, 3))
 case("avg_pool1d", lambda L, x: L.F.avg_pool1d(x, 3, stride=2, padding=1, ceil_mode=True), normal(2, 2, 6))
-case("avg_pool1d without padding's zeros", lambda L, x: L.F.avg_pool1d(x, 3, 2, 1, count_include_pad=False), normal(2, 2, 6))
+case("avg_pool1d, padding not counted", lambda L, x: L.F.avg_pool1d(x, 3, 2, 1, count_include_pad=False),
+     normal(2, 2, 6))  # fmt: skip
 case("avg_pool2d", lambda L, x: L.F.avg_pool2d(x, 2), normal(1, 2, 4, 5))
 case("avg_pool2d: all options", lambda L, x: L.F.avg_pool2d(x, (3, 2), stride=(2, 1), padding=1, ceil_mode=True,
      count_include_pad=False), normal(1, 2, 4, 5))  # fmt: skip
@@ -60,9 +71,11 @@ for mode in ("bilinear", "bicubic"):
     for options in ({"align_corners": True}, {"antialias": True}, {"align_corners": True, "antialias": True}):
         case(f"interpolate {mode} {' '.join(options)}",
              lambda L, x, m=mode, o=options: L.F.interpolate(x, (2, 5), mode=m, **o), normal(1, 1, 4, 3))  # fmt: skip
-case("interpolate linear align_corners", lambda L, x: L.F.interpolate(x, 5, mode="linear", align_corners=True), normal(1, 2, 3))
+case("interpolate linear align_corners", lambda L, x: L.F.interpolate(x, 5, mode="linear", align_corners=True),
+     normal(1, 2, 3))  # fmt: skip
 case("interpolate with the scale recomputed",
-     lambda L, x: L.F.interpolate(x, scale_factor=1.6, mode="bilinear", recompute_scale_factor=True), normal(1, 1, 4, 3))  # fmt: skip
+     lambda L, x: L.F.interpolate(x, scale_factor=1.6, mode="bilinear", recompute_scale_factor=True),
+     normal(1, 1, 4, 3))  # fmt: skip
 DEPRECATED = "it warns of its age there; interpolate is compared"
 case("upsample", lambda L, x: L.F.upsample(x, scale_factor=2, mode="bilinear", align_corners=False), normal(1, 1, 2, 3),
      unlike_torch=DEPRECATED)  # fmt: skip
@@ -71,4 +84,3 @@ case("upsample_nearest", lambda L, x: L.F.upsample_nearest(x, scale_factor=2) + 
      normal(1, 1, 2, 3), unlike_torch=DEPRECATED)  # fmt: skip
 case("upsample_bilinear", lambda L, x: L.F.upsample_bilinear(x, scale_factor=2) + L.F.upsample_bilinear(x, size=(4, 6)),
      normal(1, 1, 2, 3), unlike_torch=DEPRECATED)  # fmt: skip
-

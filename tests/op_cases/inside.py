@@ -1,4 +1,14 @@
-# ------------------------------------------------------- ops that only derivatives and other ops reach, by their names
+"""Ops that only derivatives and other ops reach, called by their names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from scratchgen.declare import OPS
+
+from .table import NOT_IN_TORCH, case, normal
 
 INSIDE: dict[str, tuple[Any, ...]] = {  # name -> inputs, and attributes last
     "sum_to": (normal(2, 3, 4), {"shape": (3, 1)}),
@@ -16,4 +26,5 @@ INSIDE: dict[str, tuple[Any, ...]] = {  # name -> inputs, and attributes last
     "pool_scatter": (normal(1, 1, 2, 2), np.array([[[[0, 3], [3, 1]]]]), {"size": (2, 2)}),
 }  # fmt: skip
 for name, (*inputs, attrs) in INSIDE.items():
-    case(f"{name}, by its name", lambda L, *xs, op=OPS[name], attrs=attrs: op(*xs, **attrs), *inputs, unlike_torch=NOT_IN_TORCH)
+    case(f"{name}, by its name", lambda L, *xs, op=OPS[name], attrs=attrs: op(*xs, **attrs), *inputs,
+         unlike_torch=NOT_IN_TORCH)  # fmt: skip

@@ -1,3 +1,11 @@
+"""Elements moved: shapes, padding and windows, indexing, order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .table import apart, case, integers, mask, normal
+
 # ----------------------------------------------------------------------------------------------------------- shape
 
 case("reshape", lambda L, x: L.reshape(x, (2, -1)), normal(3, 4))
@@ -25,7 +33,8 @@ case("atleast_1d", lambda L, x: L.atleast_1d(x), normal())
 case("atleast_2d", lambda L, x: L.atleast_2d(x), normal(3))
 case("atleast_3d", lambda L, x: L.atleast_3d(x), normal(3, 4))
 for name in ("cat", "concat", "concatenate"):
-    case(name, lambda L, x, y, z, name=name: getattr(L, name)([x, y, z], dim=1), normal(2, 3), normal(2, 1), normal(2, 0))
+    case(name, lambda L, *xs, name=name: getattr(L, name)(list(xs), dim=1), normal(2, 3), normal(2, 1), normal(2, 2))
+case("cat with nothing", lambda L, *xs: L.cat(list(xs), dim=1), normal(2, 3), normal(2, 0), normal(2, 1))
 case("stack", lambda L, x, y: L.stack([x, y], dim=1), normal(3, 2), normal(3, 2))
 case("stack of 0-d tensors", lambda L, x, y: L.stack([x, y, x]), normal(), normal())
 case("hstack", lambda L, x, y: L.hstack([x, y]), normal(3, 2), normal(3, 1))
@@ -116,7 +125,7 @@ for how in ("sum", "mean"):
          normal(2, 4), [[0, 0, 2], [3, 3, 3]], normal(2, 3))  # fmt: skip
 case("embedding", lambda L, i, w: L.F.embedding(i, w), [[2, 0], [2, 2]], normal(3, 4))
 case("embedding with padding", lambda L, i, w: L.F.embedding(i, w, padding_idx=1) * 2, [[2, 1], [2, 0]], normal(3, 4),
-     order=0)  # fmt: skip
+     order=0)  # fmt: skip  # the row of the padding gets no gradient
 case("masked_fill", lambda L, x, m: L.masked_fill(x, m, 2.0), normal(3, 4), mask(4))
 case("masked_fill with a tensor", lambda L, x, m, v: L.masked_fill(x, m, v), normal(3, 4), mask(3, 1), normal())
 case("masked_select", lambda L, x, m: L.masked_select(x, m), normal(3, 4), mask(3, 4))
@@ -129,4 +138,3 @@ case("topk of the smallest", lambda L, x: L.topk(x, 2, largest=False)[0], apart(
 case("kthvalue", lambda L, x: L.kthvalue(x, 2, dim=0, keepdim=True)[0], apart(4, 3))
 case("cummax", lambda L, x: L.cummax(x, 1)[0], apart(3, 4))
 case("cummin", lambda L, x: L.cummin(x, 1)[0], apart(3, 4))
-

@@ -1,26 +1,22 @@
-"""Every differentiable op, with every option that changes its mathematics: one table for all tests that go op by op.
+"""What a row of the table is, and what its inputs are drawn from.
 
-A case is a function of a library and of tensors, so the same lines run on scratchgen and on torch; ``L.F`` is
-``nn.functional`` in both. Inputs are drawn so that no kink, tie or pole is closer than 0.05 along any direction, which
-is further than differences look. Each case draws from a generator of its own, so adding one changes no other.
+A case is a function of a library and of tensors, so the same lines run on scratchgen and on torch. Inputs are drawn so
+that no kink, tie or pole lies within 0.04 of them, which is further than differences look. Each case draws from a
+generator of its own, so adding one changes no other.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-import scratchgen.linalg
-from scratchgen.declare import OPS
-
-# --- a library: scratchgen or torch
-
 
 class Library:
-    """``L.exp`` is the library's, ``L.F.gelu`` its ``nn.functional``'s."""
+    """scratchgen or torch: ``L.exp`` is its ``exp``, ``L.F.gelu`` that of its ``nn.functional``."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -30,7 +26,7 @@ class Library:
         return getattr(self.module, name)
 
     def like(self, x: Any, values: Any) -> Any:
-        """A constant tensor with the dtype and device of ``x``: no variable, so without a derivative."""
+        """A constant with the dtype and device of ``x``: no variable, so without a derivative."""
         return self.module.as_tensor(np.asarray(values), dtype=x.dtype, device=x.device)
 
 
@@ -56,6 +52,14 @@ def positive(*shape: int) -> Draw:
     return uniform(0.5, 2.0, *shape)
 
 
+def small(*shape: int) -> Draw:
+    return uniform(0.05, 0.2, *shape)
+
+
+def tiny(*shape: int) -> Draw:
+    return uniform(-0.005, 0.005, *shape)
+
+
 def inside(*shape: int) -> Draw:
     """Between -1 and 1."""
     return uniform(-0.8, 0.8, *shape)
@@ -66,11 +70,11 @@ def probability(*shape: int) -> Draw:
 
 
 def apart(*shape: int) -> Draw:
-    """No two values, nor their magnitudes, equal, and none near 0 or near the bounds +-1 of some activations."""
+    """Distinct numbers of distinct magnitudes, half-way between the multiples of 0.1, where kinks are."""
 
     def make(rng: np.random.Generator) -> np.ndarray:
-        size = int(np.prod(shape))
-        magnitude = 0.33 + 0.1 * rng.permutation(size)
+        size = math.prod(shape)
+        magnitude = 0.35 + 0.1 * rng.permutation(size)
         return np.asarray((magnitude * rng.choice([-1.0, 1.0], size)).reshape(shape))
 
     return Draw(make)
@@ -126,10 +130,9 @@ def mask(*shape: int) -> Draw:
 
 
 class Case(NamedTuple):
-    """``function(L, *tensors)`` at inputs; derivatives are checked to ``order``, which is 0 where the gradient is by
-    design not the derivative.
+    """``function(L, *tensors)`` at inputs; derivatives are checked to ``order``.
 
-    ``unlike_torch``: why torch is no oracle for this case; empty if it is one.
+    Order 0: the gradient is by design not the derivative. ``unlike_torch``: why torch is no oracle; empty if it is one.
     """
 
     name: str
@@ -140,7 +143,7 @@ class Case(NamedTuple):
 
     def arrays(self) -> list[np.ndarray]:
         rng = np.random.default_rng(zlib.crc32(self.name.encode()))
-        return [x.make(rng) if isinstance(x, Draw) else np.array(x) for x in self.inputs]
+        return [x.make(rng) if isinstance(x, Draw) else x.copy() for x in self.inputs]
 
     def core(self, i: int) -> int:
         """How many trailing dimensions of input ``i`` belong together."""
@@ -149,6 +152,8 @@ class Case(NamedTuple):
 
 
 CASES: dict[str, Case] = {}
+NOT_IN_TORCH = "torch has no such function"
+OWN_NUMBERS = "it draws random numbers of its own"
 
 
 def case(name: str, function: Callable[..., Any], *inputs: Any, order: int = 2, unlike_torch: str = "") -> None:
@@ -157,8 +162,3 @@ def case(name: str, function: Callable[..., Any], *inputs: Any, order: int = 2, 
         raise ValueError(f"two cases are called {name!r}")
     given = tuple(x if isinstance(x, Draw) else np.asarray(x) for x in inputs)
     CASES[name] = Case(name, function, given, order, unlike_torch)
-
-
-NOT_IN_TORCH = "torch has no such function"
-OWN_NUMBERS = "it draws random numbers of its own"
-

@@ -1,0 +1,49 @@
+"""What matmul and linear are compared on: BLAS-friendly and awkward layouts, batches, vectors, nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..compare import Case, cases
+
+
+@cases("matmul")
+def matmul_cases(rng: np.random.Generator) -> Iterator[Case]:
+    draw = rng.standard_normal
+    yield Case("square", (draw((256, 256)), draw((256, 256))))
+    yield Case("transposed", (draw((70, 50)).T, draw((90, 70)).T))
+    yield Case("matrix and column", (draw((300, 200)), draw((200, 1))))
+    yield Case("row and column", (draw((1, 500)), draw((500, 1))))
+    yield Case("batch and matrix", (draw((16, 20, 64)), draw((64, 48))))
+    yield Case("matrix and batch", (draw((20, 64)), draw((16, 64, 8))))
+    yield Case("heads", (draw((2, 60, 4, 32)).transpose(0, 2, 1, 3), draw((2, 60, 4, 32)).transpose(0, 2, 3, 1)))
+    yield Case("broadcast batches", (draw((3, 1, 20, 30)), draw((2, 30, 10))))
+    yield Case("reversed, with gaps", (draw((60, 80))[::-1, ::2], draw((80, 50))[::-2]))
+    yield Case("one row for all", (np.broadcast_to(draw((1, 40)), (30, 40)), draw((40, 20))))
+    yield Case("nothing to sum", (draw((3, 0)), draw((0, 4))))
+    yield Case("nothing", (draw((2, 0, 3)), draw((3, 4))))
+
+
+def _layers(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]]:
+    draw = rng.standard_normal
+    yield "MLP", draw((128, 784)), draw((400, 784)), draw(400)
+    yield "transformer", draw((4, 64, 96)), draw((384, 96)), draw(384)
+    yield "without bias", draw((4, 64, 96)), draw((96, 96)), None
+    yield "one row", draw(50), draw((7, 50)), draw(7)
+    yield "channels", draw((2, 30, 8, 9)).transpose(0, 2, 3, 1), draw((5, 30)), draw(5)
+    yield "nothing", draw((2, 0, 3)), draw((4, 3)), draw(4)
+
+
+@cases("linear")
+def linear_cases(rng: np.random.Generator) -> Iterator[Case]:
+    for name, input, weight, bias in _layers(rng):
+        yield Case(name, (input, weight, bias))
+
+
+@cases("linear_vjp")
+def linear_vjp_cases(rng: np.random.Generator) -> Iterator[Case]:
+    for name, input, weight, bias in _layers(rng):
+        g = rng.standard_normal((*input.shape[:-1], len(weight)))
+        yield Case(name, (g, None, input, weight, bias), {"needs": (True, True, bias is not None)})
