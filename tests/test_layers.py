@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = """
 kernels  | kernels                                         |
 core     | dtypes device rng tensor changes autograd recompute declare debug | kernels
-ops      | ops                                             | kernels core
+ops      | ops linalg                                      | kernels core
 nn       | nn                                              | core ops
 optim    | optim                                           | kernels core ops nn
 face     | scratchgen                                      | kernels core ops nn optim

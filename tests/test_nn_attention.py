@@ -170,6 +170,7 @@ def test_dropout_drops_weights_in_training_only():
     [
         (lambda a, x: a(x[0], x, x), "must all have 2 or all have 3 dimensions, got query"),
         (lambda a, x: a(x, x[:2], x), "keys and values of one length; got"),
+        (lambda a, x: a(x[:, :1], x, x), "dimension 1 is the batch and must be the same, got query"),
         (lambda a, x: a(x[..., :4], x, x), r"expected last sizes \(8, 8, 8\)"),
         (lambda a, x: a(x, x, x, key_padding_mask=sg.zeros(2, 4)), r"key_padding_mask must be \[3, 4\], got \[2, 4\]"),
         (lambda a, x: a(x, x, x, attn_mask=sg.zeros(4, 3)), r"attn_mask must be \[4, 4\] or \[6, 4, 4\], got \[4, 3\]"),

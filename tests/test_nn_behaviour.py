@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 
 import numpy as np
 import pytest
@@ -28,6 +30,15 @@ def test_dropout_draws_from_its_generator_and_only_in_training():
     assert layer.eval()(x).tolist() == x.tolist()
     assert nn.Dropout(0.0)(x).tolist() == x.tolist()
     assert nn.Dropout(1.0)(x).tolist() == [0.0] * 1000
+
+
+def test_a_copied_or_pickled_dropout_goes_on_with_its_stream():
+    layer = nn.Dropout(0.5, generator=sg.Generator(3))
+    layer(sg.ones(10))
+    twins = copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))
+    expected = layer(sg.ones(100)).tolist()
+    for twin in twins:
+        assert twin(sg.ones(100)).tolist() == expected
 
 
 @pytest.mark.parametrize(("layer", "shape"), [(nn.Dropout1d, (8, 16, 5)), (nn.Dropout2d, (8, 16, 3, 4))])

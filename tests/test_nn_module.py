@@ -116,8 +116,10 @@ def test_names_are_checked():
         net.add_module("training", Child())
     with pytest.raises(TypeError, match="must be a Parameter or None, got Tensor"):
         net.register_parameter("p", sg.tensor(1.0))
-    with pytest.raises(TypeError, match="must be a Tensor or None, got ndarray"):
+    with pytest.raises(TypeError, match="must be a plain Tensor or None, got ndarray"):
         net.register_buffer("b", np.zeros(2))
+    with pytest.raises(TypeError, match="must be a plain Tensor or None, got Parameter"):
+        net.register_buffer("b", net.weight)
     with pytest.raises(TypeError, match="must be a Module or None, got function"):
         net.add_module("m", lambda x: x)
 

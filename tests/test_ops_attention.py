@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from oracle import assert_like_torch, lying, torch
+from scratchgen.kernels.attention import reference
 
 import scratchgen as sg
 from scratchgen import kernels
 from scratchgen.declare import OPS
-from scratchgen.kernels.attention import reference
 from scratchgen.testing import check_grad
 
 attention = sg.scaled_dot_product_attention
@@ -115,6 +115,7 @@ def test_heads_may_share_keys(heads):
     many, few = heads
     q, k, v = draw(2, many, 4, 3), draw(2, few, 5, 3, seed=1), draw(2, few, 5, 2, seed=2)
     like_torch(q, k, v, enable_gqa=True)
+    assert attention(*(sg.tensor(a) for a in (q[0], k, v)), enable_gqa=True).shape == (2, many, 4, 2)
     for shape in ((4, 5), (2, 1, 4, 5), (2, many, 4, 5)):
         mask = np.random.default_rng(3).random(shape) < 0.7
         assert_like_torch(

@@ -202,6 +202,7 @@ LOOK_UP_MISTAKES = [
     (lambda: sg.one_hot(i + 1, 1), IndexError, r"one_hot: position 1 is out of range"),
     (lambda: sg.one_hot(i), IndexError, r"one_hot: position -1 is out of range"),
     (lambda: sg.one_hot(i[:0]), ValueError, r"one_hot: num_classes cannot be inferred from an empty tensor"),
+    (lambda: x.half().masked_fill(x > 0, -1e9), OverflowError, r"masked_fill: -1000000000.0 is beyond the range of"),
     (lambda: x.masked_fill(i, 0), TypeError, r"masked_fill: mask must be of bools, got int64\[2\]"),
     (lambda: x.masked_fill(x > 0, x), ValueError, r"masked_fill: value must be a number or a 0-d tensor"),
     (lambda: x.masked_scatter(x == 0, x[0]), ValueError, r"the mask is True 24 times, source has 12 elements"),

@@ -65,8 +65,9 @@ def test_group_norm_is_torchs(shape, groups):
     for x in lying(shape):
         assert_like_torch(lambda x: sg.group_norm(x, groups), lambda x: F.group_norm(x, groups), x, rtol=1e-9)
         assert_like_torch(
-            lambda x, w, b: sg.group_norm(x, groups, w, b), lambda x, w, b: F.group_norm(x, groups, w, b), x, weight, bias,
-            rtol=1e-9,
+            lambda x, w, b: sg.group_norm(x, groups, w, b),
+            lambda x, w, b: F.group_norm(x, groups, w, b),
+            x, weight, bias, rtol=1e-9,
         )  # fmt: skip
 
 
@@ -91,8 +92,9 @@ def test_batch_norm_is_torchs(shape):
             x, weight, bias, rtol=1e-9,
         )  # fmt: skip
         assert_like_torch(
-            lambda x: sg.batch_norm(x, None, None, training=True), lambda x: F.batch_norm(x, None, None, training=True), x,
-            rtol=1e-9,
+            lambda x: sg.batch_norm(x, None, None, training=True),
+            lambda x: F.batch_norm(x, None, None, training=True),
+            x, rtol=1e-9,
         )  # fmt: skip
         assert_like_torch(
             lambda x, w, b: sg.batch_norm(x, sg.tensor(mean), sg.tensor(var), w, b),
@@ -117,10 +119,10 @@ def test_batch_norm_is_torchs(shape):
 def test_float32_large_enough_for_the_compiled_kernels(ours, theirs, shape):
     x = draw(*shape).astype(np.float32)
     w, b = draw(96).astype(np.float32), draw(96, seed=9).astype(np.float32)
-    assert_like_torch(ours, theirs, x, w, b, rtol=1e-4, atol=1e-4)
+    assert_like_torch(ours, theirs, x, w, b, rtol=1e-4, atol=1e-5)
     if x.ndim == 4:
         channels_last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-        assert_like_torch(ours, theirs, channels_last, w, b, rtol=1e-4, atol=1e-4)
+        assert_like_torch(ours, theirs, channels_last, w, b, rtol=1e-4, atol=1e-5)
         assert ours(*(sg.as_tensor(a) for a in (channels_last, w, b))).array.strides == channels_last.strides
 
 
@@ -322,17 +324,17 @@ def test_pairwise_distance_is_torchs(p):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x: sg.layer_norm(x, 3), ValueError, r"layer_norm: normalized_shape \[3\] is not the end of .* \[2, 4, 3, 5\]"),
+        (lambda x: sg.layer_norm(x, 3), ValueError, r"normalized_shape \[3\] is not the end of .* \[2, 4, 3, 5\]"),
         (lambda x: sg.layer_norm(x, 5, sg.ones(4)), ValueError, r"layer_norm: weight of shape \[4\], expected \[5\]"),
         (lambda x: sg.rms_norm(x, (5, 3)), ValueError, "rms_norm: normalized_shape"),
-        (lambda x: sg.group_norm(x, 3), ValueError, r"group_norm: 4 channels \(input \[2, 4, 3, 5\]\) .* into 3 groups"),
-        (lambda x: sg.group_norm(x[0, 0, 0], 1), ValueError, r"group_norm: expected an input \(N, C, ...\), got shape \[5\]"),
+        (lambda x: sg.group_norm(x, 3), ValueError, r"group_norm: 4 channels .* do not divide into 3 groups"),
+        (lambda x: sg.group_norm(x[0, 0, 0], 1), ValueError, r"expected an input \(N, C, ...\), got shape \[5\]"),
         (lambda x: sg.batch_norm(x, None, None), ValueError, "batch_norm: to normalise without .* pass running_mean"),
-        (lambda x: sg.batch_norm(x, sg.ones(3), sg.ones(4)), ValueError, r"batch_norm: running_mean of shape \[3\], expected \[4\]"),
-        (lambda x: sg.batch_norm(x[:1, :, 0, 0], None, None, training=True), ValueError, "more than one value a channel"),
+        (lambda x: sg.batch_norm(x, sg.ones(3), None), ValueError, r"running_mean of shape \[3\], expected \[4\]"),
+        (lambda x: sg.batch_norm(x[:1, :, 0, 0], None, None, training=True), ValueError, "more than one value a chan"),
         (lambda x: sg.instance_norm(x[:, :, :1, :1]), ValueError, "instance_norm: more than one position is needed"),
     ],
-)  # fmt: skip
+)
 def test_wrong_arguments_say_what_is_wrong(call, error, message):
     with pytest.raises(error, match=message):
         call(sg.zeros(2, 4, 3, 5))

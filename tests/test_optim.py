@@ -102,6 +102,15 @@ def test_groups_have_options_of_their_own():
     assert [group["momentum"] for group in optimizer.param_groups] == [0.0, 0.0, 0.0]
 
 
+def test_printing_lists_the_options_of_each_group():
+    a, b = (sg.tensor([1.0], requires_grad=True) for _ in range(2))
+    optimizer = optim.RMSprop([{"params": a}, {"params": b, "lr": 0.5}], lr=0.1, centered=True)
+    lines = repr(optimizer).splitlines()
+    assert lines[:3] == ["RMSprop (", "Parameter Group 0", "    alpha: 0.99"]
+    assert [line for line in lines if "lr" in line] == ["    lr: 0.1", "    lr: 0.5"]
+    assert lines[-1] == ")"
+
+
 def test_parameters_without_a_gradient_are_left_alone():
     a, b = (sg.tensor([1.0], requires_grad=True) for _ in range(2))
     optimizer = optim.Adam([a, b], lr=0.1)

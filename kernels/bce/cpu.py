@@ -13,7 +13,7 @@ import numpy as np
 from ..layout import flat
 from ..numba_config import prange, serial_and_parallel
 from ..registry import kernel
-from ..vecmath import ZERO, exp, log1p, sigmoid, vector, vector_sums
+from ..vecmath import ONE, ZERO, exp, log1p, sigmoid, vector, vector_sums
 from .reference import value_cost, vjp_cost
 
 COMPILED_FROM = 1 << 10  # elements; NumPy is as quick below
@@ -24,6 +24,11 @@ BLOCK = 1 << 11
 @vector
 def _loss(x, t):
     return max(x, ZERO) - x * t + log1p(exp(-abs(x)))
+
+
+@vector
+def _slope(x, t):
+    return (ONE - t) * sigmoid(x) - t * sigmoid(-x)
 
 
 def _each(x, t, y):
@@ -46,12 +51,12 @@ def _sums(x, t, sums):
 
 def _each_vjp(g, x, t, dx):
     for i in prange(x.size):
-        dx[i] = g[i] * (sigmoid(x[i]) - t[i])
+        dx[i] = g[i] * _slope(x[i], t[i])
 
 
 def _sum_vjp(g, x, t, dx):
     for i in prange(x.size):
-        dx[i] = g * (sigmoid(x[i]) - t[i])
+        dx[i] = g * _slope(x[i], t[i])
 
 
 _compiled = {body: serial_and_parallel(body) for body in (_each, _sums, _each_vjp, _sum_vjp)}

@@ -2,7 +2,10 @@
 
 With p the weight of the positive class and w that of the element, the loss of logit x and target t is
 
-    w ( (1 - t) x + (1 + (p - 1) t) log(1 + e^-x) ),      log(1 + e^-x) = max(-x, 0) + log(1 + e^-|x|)
+    w ( (1 - t) log(1 + e^x) + p t log(1 + e^-x) ),      log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)
+
+and its derivative w ( (1 - t) sigmoid(x) - p t sigmoid(-x) ). For a certain target either is one term, not the small
+difference of two.
 """
 
 from __future__ import annotations
@@ -27,15 +30,19 @@ def vjp_cost(g: Any, y: Any, x: Any, target: Any, weight: Any, pos_weight: Any, 
     return Cost(bytes=(4 if reduction == "none" else 3) * x.nbytes, flops=22 * x.size)
 
 
+def _softplus_both(x: Any) -> tuple[Any, Any]:
+    """log(1 + e^x) and log(1 + e^-x)."""
+    bend = np.log1p(np.exp(-np.abs(x)))
+    return np.maximum(x, 0) + bend, np.maximum(-x, 0) + bend
+
+
 @kernel("binary_cross_entropy_with_logits", cost=value_cost)
 def binary_cross_entropy_with_logits(x: Any, target: Any, weight: Any, pos_weight: Any, *, reduction: str) -> Any:
     """The loss. ``target`` has x's shape; ``weight`` and ``pos_weight`` broadcast to it or are None."""
     xp = array_module(x)
     dtype, x = x.dtype, widen(x)
-    tail = np.maximum(-x, 0) + np.log1p(np.exp(-np.abs(x)))
-    if pos_weight is not None:
-        tail *= 1 + (pos_weight - 1) * target
-    losses = (1 - target) * x + tail
+    up, down = _softplus_both(x)
+    losses = (1 - target) * up + (target if pos_weight is None else pos_weight * target) * down
     if weight is not None:
         losses *= weight
     if reduction != "none":
@@ -62,15 +69,11 @@ def binary_cross_entropy_with_logits_vjp(
         slope = slope * weight
     dx = dtarget = None
     if needs[0]:
-        up, down = sigmoids(x)  # d log(1 + e^-x) / dx = -sigmoid(-x)
-        if pos_weight is None:
-            dx = slope * (up - target)
-        else:
-            dx = slope * ((1 - target) - (1 + (pos_weight - 1) * target) * down)
+        up, down = sigmoids(x)
+        dx = slope * ((1 - target) * up - (target if pos_weight is None else pos_weight * target) * down)
         dx = dx.astype(dtype, copy=False)
     if needs[1]:
-        dtarget = -x
-        if pos_weight is not None:
-            dtarget += (pos_weight - 1) * (np.maximum(-x, 0) + np.log1p(np.exp(-np.abs(x))))
-        dtarget = (slope * dtarget).astype(target.dtype, copy=False)
+        up, down = _softplus_both(x)
+        dtarget = slope * ((down if pos_weight is None else pos_weight * down) - up)
+        dtarget = dtarget.astype(target.dtype, copy=False)
     return dx, dtarget, None, None

@@ -17,7 +17,7 @@ class AxisMap:
 
     Its entries lie in compressed rows: output o is ``scale`` times the sum of ``weight[e] * x[index[e]]`` for e from
     ``start[o]`` to ``start[o + 1]``. ``weight`` is None where all entries are equal: ``scale`` is their value then.
-    Maps are immutable and are cached by those who make them, so keep them small: nothing here depends on the data.
+    A map depends on lengths alone and is never changed, so whoever makes one can keep it for the next call.
     """
 
     def __init__(self, inputs: int, outputs: int, into: np.ndarray, index: np.ndarray, weight: np.ndarray) -> None:

@@ -17,19 +17,18 @@ def field_types(config: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(config)}
 
 
-def parse_settings(config: type, settings: Sequence[str]) -> dict[str, Any]:
-    """``["steps=100", "dropout=0.1"]`` as ``{"steps": 100, "dropout": 0.1}``.
+def parse_settings(kinds: dict[str, Any], settings: Sequence[str], what: str = "setting") -> dict[str, Any]:
+    """``["steps=100", "dropout=0.1"]`` as ``{"steps": 100, "dropout": 0.1}``, by the types of ``kinds``.
 
-    Raises UserError for a field that does not exist (with the closest one that does) or a value of another type.
+    Raises UserError for a name that does not exist (with the closest one that does) or a value of another type.
     """
-    kinds = field_types(config)
     parsed: dict[str, Any] = {}
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator:
             raise UserError(f"--set {setting}: expected key=value")
         if key not in kinds:
-            raise unknown("setting", key, kinds)
+            raise unknown(what, key, kinds)
         parsed[key] = parse_value(key, text, kinds[key])
     return parsed
 

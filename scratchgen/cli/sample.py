@@ -12,8 +12,8 @@ import numpy as np
 from .. import viz
 from ..rng import Generator
 from ..training import write_atomically
-from .errors import UserError, unknown
-from .options import parse_value
+from .errors import UserError
+from .options import parse_settings
 from .runs import restore
 
 
@@ -51,13 +51,5 @@ def _write_text(texts: list[str], out: Path | None, folder: Path) -> int:
 def _options(recipe: Any, settings: list[str]) -> dict[str, Any]:
     """``--set`` as keyword arguments of the recipe's sampler, by its own signature."""
     hints = typing.get_type_hints(recipe.sample)
-    known = [name for name in inspect.signature(recipe.sample).parameters if name not in ("count", "generator")]
-    options = {}
-    for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator:
-            raise UserError(f"--set {setting}: expected key=value")
-        if key not in known:
-            raise unknown("option of this model's sampler", key, known)
-        options[key] = parse_value(key, text, hints[key])
-    return options
+    names = [name for name in inspect.signature(recipe.sample).parameters if name not in ("count", "generator")]
+    return parse_settings({name: hints[name] for name in names}, settings, "option of this model's sampler")

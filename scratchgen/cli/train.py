@@ -11,7 +11,7 @@ from ..device import Device
 from ..recipes import RECIPES, find
 from ..training import CHECKPOINT, Trainer
 from .errors import UserError, unknown
-from .options import describe_settings, parse_settings
+from .options import describe_settings, field_types, parse_settings
 from .runs import CONFIG, Run, new_folder, restore
 
 
@@ -46,7 +46,7 @@ def _describe(options: argparse.Namespace) -> Run:
         raise UserError(f"--device {options.device}: {error}") from None
     base = kind.configure(preset, data)
     try:
-        config = kind.configure(preset, data, **parse_settings(type(base), options.settings))
+        config = kind.configure(preset, data, **parse_settings(field_types(type(base)), options.settings))
     except ValueError as error:
         raise UserError(f"--set: {error}") from error
     command = shlex.join(["scratchgen", *sys.argv[1:]])

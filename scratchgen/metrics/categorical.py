@@ -41,8 +41,7 @@ class CategoricalMixture:
         one_hot = _one_hot(pixels, levels)
         marginal = (one_hot.sum(axis=0) / n + 1e-3).reshape(d, levels)
         prior = smoothing * levels * marginal / marginal.sum(axis=1, keepdims=True)
-        # The eighth power makes the random responsibilities peaked: even ones are a saddle point of the
-        # likelihood.
+        # The eighth power makes random responsibilities peaked: even ones are a saddle point of the likelihood.
         responsibility = np.random.default_rng(seed).random((n, components)) ** 8
         responsibility /= responsibility.sum(axis=1, keepdims=True)
         for _ in range(iterations):

@@ -43,7 +43,7 @@ class FeatureClassifier:
 
     @classmethod
     def fit(cls, images: ArrayLike, labels: ArrayLike, seed: int = 0) -> FeatureClassifier:
-        """Train on ``images`` (N, ...) in [0, 1] with integer ``labels`` (N,), three classes or more."""
+        """Train on ``images`` (N, ...) in [0, 1] with integer ``labels`` (N,), in the precision of the images."""
         x, y = as_rows(images, "images"), np.asarray(labels)
         if y.shape != (len(x),) or y.dtype.kind not in "iu" or len(np.unique(y)) < 3:
             raise ValueError(
@@ -88,9 +88,8 @@ def feature_classifier(
 ) -> FeatureClassifier:
     """The classifier of the data set called ``name``, from the cache or trained on ``images`` and ``labels``.
 
-    ``cache`` is the folder, by default ``scratchgen/classifiers`` in the user's cache ($XDG_CACHE_HOME or
-    ~/.cache). A damaged file is replaced; a folder that
-    cannot be written costs only the training time of the next call.
+    ``cache`` is the folder, by default ``scratchgen/classifiers`` in the user's cache ($XDG_CACHE_HOME or ~/.cache).
+    A damaged file is replaced; a folder that cannot be written costs only the training time of the next call.
     """
     x, y = np.ascontiguousarray(images), np.ascontiguousarray(labels)
     digest = hashlib.sha256(

@@ -59,9 +59,8 @@ def one_nn_from_distances(distances: PairwiseDistances) -> OneNN:
         others = own.copy()
         np.fill_diagonal(others, np.inf)
         nearest_own, nearest_other = others.min(axis=1), other.min(axis=1)
-        # Pixels on a grid of grey levels give exact ties; a tie counts as half. Rounding in |x|^2 + |y|^2 - 2
-        # x.y must not break one, hence a tolerance, relative to the scale of the data and not of the (maybe
-        # zero) distance.
+        # Grey levels give exact ties; a tie counts as half. Rounding in |x|^2 + |y|^2 - 2 x.y must not break one,
+        # hence a tolerance, relative to the scale of the data because the distance itself may be zero.
         tie = np.isclose(nearest_own, nearest_other, rtol=0.0, atol=1e-12 * float(own.mean()))
         return np.where(tie, 0.5, nearest_own < nearest_other)
 

@@ -37,9 +37,9 @@ def evaluate_samples(
 
     The same number of real and generated samples is used, the smaller count and at most ``max_samples``;
     ``samples`` says how many. ``features`` maps images (N, D) to the space of FD, KID and PRDC (give
-    ``FeatureClassifier.features``; pixels otherwise); 1-NN, C2ST and memorisation look at pixels. Give
-    ``levels`` (17 for the digits, 256 for bytes) to round generated images to the grey levels real ones have:
-    without it a classifier may find nothing but missing quantisation.
+    ``FeatureClassifier.features``; by default pixels, for small images only); 1-NN, C2ST and memorisation
+    look at pixels. Give ``levels`` (17 for the digits, 256 for bytes) to round generated images to the grey
+    levels real ones have: without it a classifier may find nothing but missing quantisation.
 
     Returns floats. ``fd`` with ``fd_floor`` (real training images in place of generated ones, mean of 20
     draws) and ``fd_noise`` (uniform noise, likewise), ``nfd`` = percent of the way from floor to noise,

@@ -95,19 +95,16 @@ class MultiheadAttention(Module):
         ``average_attn_weights=False`` returns the heads' own, ``(N, num_heads, L, S)``. Without weights it is faster.
         """
         batched = self._check(query, key, value)
-        inputs = [self._batch_first(x, batched) for x in (query, key, value)]
-        if query is key:  # one projection does for all three
-            inputs[1] = inputs[0]
-        if key is value:
-            inputs[2] = inputs[1]
-        q, k, v = self._project(*inputs)
+        q, k, v = self._project(*self._batch_first(batched, query, key, value))
         masked = key_padding_mask is not None or attn_mask is not None
-        only_causal = is_causal and not masked and not need_weights and not self._has_further_keys()
+        further = self.bias_k is not None or self.add_zero_attn
+        only_causal = is_causal and not (masked or further or need_weights)  # the op itself leaves out what is later
         mask = None if only_causal else self._mask(q, k, key_padding_mask, attn_mask, is_causal)
-        q, k, v = (self._split_heads(x) for x in self._extend(q, k, v))
-        if mask is not None and mask.shape[-1] < k.shape[2]:  # the further keys are always attended to
-            mask = ops.pad(mask, (0, k.shape[2] - mask.shape[-1]))
+        if further:
+            k, v = self._with_further_keys(k, v)
+            mask = None if mask is None else ops.pad(mask, (0, k.shape[1] - mask.shape[-1]))  # they are never masked
 
+        q, k, v = (self._split_heads(x) for x in (q, k, v))
         drop = self.dropout if self.training else 0.0
         if need_weights:
             scores = ops.matmul(q / math.sqrt(self.head_dim), k.transpose(-1, -2))
@@ -137,12 +134,18 @@ class MultiheadAttention(Module):
             raise ValueError(
                 f"MultiheadAttention: expected last sizes {expected}, and keys and values of one length; got {shapes}"
             )
+        batch = 0 if self.batch_first else 1
+        if query.ndim == 3 and query.shape[batch] != key.shape[batch]:
+            raise ValueError(f"MultiheadAttention: dimension {batch} is the batch and must be the same, got {shapes}")
         return query.ndim == 3
 
-    def _batch_first(self, x: Tensor, batched: bool) -> Tensor:
-        if not batched:
-            return x.unsqueeze(0)
-        return x if self.batch_first else x.transpose(0, 1)
+    def _batch_first(self, batched: bool, *inputs: Tensor) -> list[Tensor]:
+        """The inputs as ``(N, L, E)``. Those that are one tensor stay one: then one projection does for them."""
+        made = {}
+        for x in inputs:
+            if id(x) not in made:
+                made[id(x)] = x.unsqueeze(0) if not batched else x if self.batch_first else x.transpose(0, 1)
+        return [made[id(x)] for x in inputs]
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self.in_proj_weight is not None and query is key and key is value:
@@ -156,18 +159,15 @@ class MultiheadAttention(Module):
         q, k, v = (ops.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases))
         return q, k, v
 
-    def _has_further_keys(self) -> bool:
-        return self.bias_k is not None or self.add_zero_attn
-
-    def _extend(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Add the learnt and the zero key and value."""
+    def _with_further_keys(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values with the learnt ones and the zeros at their end."""
         one = (k.shape[0], 1, self.embed_dim)
         if self.bias_k is not None and self.bias_v is not None:
             k, v = ops.cat([k, self.bias_k.expand(one)], 1), ops.cat([v, self.bias_v.expand(one)], 1)
         if self.add_zero_attn:
             zeros = ops.zeros(one, dtype=k.dtype, device=k.device)
             k, v = ops.cat([k, zeros], 1), ops.cat([v, zeros], 1)
-        return q, k, v
+        return k, v
 
     def _split_heads(self, x: Tensor) -> Tensor:
         """``(N, L, E)`` to ``(N, num_heads, L, head_dim)``."""

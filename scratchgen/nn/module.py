@@ -105,8 +105,8 @@ class Module:
         ``persistent``: whether ``state_dict`` holds it.
         """
         self._check_name("buffer", name)
-        if not isinstance(tensor, (Tensor, NoneType)):
-            raise TypeError(f"buffer {name!r} must be a Tensor or None, got {type(tensor).__name__}")
+        if not isinstance(tensor, (Tensor, NoneType)) or isinstance(tensor, Parameter):
+            raise TypeError(f"buffer {name!r} must be a plain Tensor or None, got {type(tensor).__name__}")
         setattr(self, name, tensor)
         self._persistent[name] = persistent
 

@@ -72,11 +72,11 @@ def scaled_dot_product_attention(
     ``query`` [..., L, E], ``key`` [..., S, E], ``value`` [..., S, Ev]: [..., L, Ev]; leading dimensions broadcast.
     ``attn_mask`` broadcasts to [..., L, S]: bools, True where a query may attend, or numbers added to the scores,
     which have a gradient. A query that may attend to nothing gives zeros. ``is_causal``: query i attends to keys
-    0 .. i, as far as the mask lets it. ``scale``: 1 / sqrt(E) by default. ``dropout_p`` drops attention weights, whenever it is not 0.
-    ``enable_gqa``: dimension -3 are heads, and each head of key and value serves several of the query.
+    0 .. i, as far as the mask lets it. ``scale``: 1 / sqrt(E) by default. ``dropout_p``: the probability to drop an
+    attention weight, in evaluation too. ``enable_gqa``: dimension -3 are heads, and each head of key and value serves
+    several of the query.
     """
     _check(query, key, value, attn_mask)
-    heads = query.shape[:-2]
     scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
     if enable_gqa:
         query, key, value, attn_mask = _group_heads(query, key, value, attn_mask)
@@ -86,7 +86,7 @@ def scaled_dot_product_attention(
         y = matmul(weights, v)
     else:
         y = _scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal, scale=scale)
-    return y.reshape((*heads, *y.shape[-2:])) if enable_gqa else y
+    return y.flatten(-4, -3) if enable_gqa else y
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> None:

@@ -99,7 +99,7 @@ def _row_numbers(positions: Sequence[Any], lengths: Sequence[int], lead: tuple[i
     """Positions along several dimensions as positions along one, flat and counted from the front."""
     flat: Any = 0
     for position, length in zip(positions, lengths):
-        flat = flat * length + position + length * (position < 0)
+        flat = flat * length + position.astype(np.int64, copy=False) + length * (position < 0)
     return np.broadcast_to(flat, lead).reshape(-1)
 
 

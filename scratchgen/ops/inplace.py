@@ -8,7 +8,7 @@ through the array that ``x.numpy()`` or ``x.array`` gives are not seen.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -25,29 +25,40 @@ from .random import bernoulli_draw, check_probabilities, exponential_draw
 __all__: list[str] = []
 
 
+def _refuse(op: str, input: Tensor, why: str) -> NoReturn:
+    raise RuntimeError(f"{op}: the tensor of shape {list(input.shape)} {why}")
+
+
 def _may_change(op: str, input: Tensor, *others: Any) -> None:
     """Raise where a change of ``input`` would have to be recorded, or cannot be made."""
-    about = f"{op}: the tensor of shape {list(input.shape)}"
     if input.node is not None:
-        raise RuntimeError(
-            f"{about} was computed by a recorded op, and in-place changes are not recorded; "
-            "use the functional form (y = f(x)), or change a copy (x.detach().clone())"
+        _refuse(
+            op,
+            input,
+            "was computed by a recorded op, and in-place changes are not recorded; "
+            "use the functional form (y = f(x)), or change a copy (x.detach().clone())",
         )
     if is_grad_enabled():
         if input.requires_grad:
-            raise RuntimeError(
-                f"{about} requires grad, and in-place changes are not recorded; use the functional form (y = f(x)), "
-                "or change it under no_grad()"
+            _refuse(
+                op,
+                input,
+                "requires grad, and in-place changes are not recorded; "
+                "use the functional form (y = f(x)), or change it under no_grad()",
             )
         if any(isinstance(x, Tensor) and x.requires_grad for x in others):
-            raise RuntimeError(
-                f"{about} would be changed by one that requires grad, and in-place changes are not recorded; "
-                "use the functional form (y = f(x)), detach() the other, or change it under no_grad()"
+            _refuse(
+                op,
+                input,
+                "would be changed by one that requires grad, and in-place changes are not recorded; "
+                "use the functional form (y = f(x)), detach() the other, or change it under no_grad()",
             )
     if isinstance(input.array, np.ndarray) and not input.array.flags.writeable:
-        raise RuntimeError(
-            f"{about} cannot be written to: it is expanded, or made from a read-only array, or locked by debug() "
-            "because a graph saved it; change a copy (x.clone())"
+        _refuse(
+            op,
+            input,
+            "cannot be written to: it is expanded, or made from a read-only array, or locked by debug() "
+            "because a graph saved it; change a copy (x.clone())",
         )
 
 

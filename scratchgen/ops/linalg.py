@@ -60,7 +60,7 @@ def _first_refused(forward: Callable, arrays: tuple, attrs: dict) -> str:
         try:
             forward(*[array[index] for array in arrays], **attrs)
         except np.linalg.LinAlgError:
-            return f" (number {', '.join(map(str, index))} of the batch)" if index else ""
+            return f" at {list(index)} of the batch" if index else ""
     return ""
 
 

@@ -133,10 +133,8 @@ def binary_cross_entropy(
 def _binary_cross_entropy_with_logits(
     x: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None, *, reduction: str
 ) -> Tensor:
-    tail = -logsigmoid(x)
-    if pos_weight is not None:
-        tail = tail * (1 + (pos_weight - 1) * target)
-    losses = (1 - target) * x + tail
+    positive = target if pos_weight is None else pos_weight * target
+    losses = (target - 1) * logsigmoid(-x) - positive * logsigmoid(x)
     return _reduced(losses if weight is None else losses * weight, reduction)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,9 @@ _masked_fill: Primitive = primitive(
 )
 
 
+FLOAT16_MAX = 65504
+
+
 def _check_mask(op: str, mask: Tensor) -> None:
     if mask.dtype.kind != "b":
         raise TypeError(f"{op}: mask must be of bools, got {mask.dtype}{list(mask.shape)}; compare, or use .bool()")
@@ -62,6 +66,8 @@ def masked_fill(input: Tensor, mask: Tensor, value: float | Tensor) -> Tensor:
     """``value`` where ``mask`` is True, ``input`` elsewhere; both broadcast. ``value``: a number or a 0-d tensor."""
     _check_mask("masked_fill", mask)
     if not isinstance(value, Tensor):
+        if input.dtype == np.float16 and FLOAT16_MAX < abs(value) < math.inf:
+            raise OverflowError(f"masked_fill: {value} is beyond the range of float16; -inf and inf are not")
         return _masked_fill(input, mask, value=value)
     if value.ndim:
         raise ValueError(f"masked_fill: value must be a number or a 0-d tensor, got shape {list(value.shape)}")

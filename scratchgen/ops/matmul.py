@@ -92,13 +92,9 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     A ``weight`` [in] makes one output and drops its dimension.
     """
-    x, w, b = input.array, weight.array, None if bias is None else bias.array
-    if (
-        w.ndim == 2
-        and x.shape[-1:] == w.shape[1:]
-        and x.dtype is w.dtype
-        and (b is None or (b.shape == w.shape[:1] and b.dtype is w.dtype))
-    ):
+    x, w = input.array, weight.array
+    fits = w.ndim == 2 and x.shape[-1:] == w.shape[1:] and x.dtype is w.dtype
+    if fits and (bias is None or (bias.array.shape == w.shape[:1] and bias.array.dtype is w.dtype)):
         return _linear(input, weight, bias)
     _check_dtypes("linear", input, weight, bias)
     if weight.ndim == 1:
@@ -109,7 +105,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"linear: input of shape {list(input.shape)} does not fit weight of shape {list(weight.shape)}: "
             "expected [..., in] and [out, in]"
         )
-    raise ValueError(f"linear: bias of shape {list(b.shape)}, expected {list(w.shape[:1])} as weight has rows")
+    raise ValueError(f"linear: bias {bias}, expected {w.shape[0]} numbers as weight has rows")
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -50,8 +50,8 @@ def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
 
 
 _REACH = {"linear": 1, "cubic": 2}  # of the weight functions; their parameters are torch's
-_WEIGHT = {"linear": _triangle, "cubic": partial(_cubic, a=-3 / 4)}
-_ANTIALIASED_WEIGHT = {"linear": _triangle, "cubic": partial(_cubic, a=-1 / 2)}
+_WEIGHT: dict[str, Callable] = {"linear": _triangle, "cubic": partial(_cubic, a=-3 / 4)}
+_ANTIALIASED_WEIGHT: dict[str, Callable] = {"linear": _triangle, "cubic": partial(_cubic, a=-1 / 2)}
 
 
 def _centres(outputs: int, scale: float) -> np.ndarray:
@@ -69,8 +69,8 @@ def interpolation(kind: str, inputs: int, outputs: int, scale: float, align_corn
     """Linear or cubic interpolation; positions beyond the edges repeat the outermost input."""
     if align_corners:
         position = np.arange(outputs) * _corner_scale(inputs, outputs)
-    elif kind == "linear" and inputs == outputs:  # torch then ignores a scale other than 1, unless it is cubic
-        position = np.arange(outputs)
+    elif kind == "linear" and inputs == outputs:
+        position = np.arange(outputs) * 1.0  # whatever the scale: a rule of torch's, which its cubic does not follow
     else:
         position = _centres(outputs, scale)
     reach = _REACH[kind]
@@ -106,10 +106,8 @@ def nearest(inputs: int, outputs: int, scale: float, exact: bool) -> AxisMap:
     In float32, as torch computes it, since rounding decides which input that is.
     """
     places = np.arange(outputs)
-    if outputs == inputs:
-        index = places
-    elif outputs == 2 * inputs:
-        index = places // 2
+    if not exact and outputs in (inputs, 2 * inputs):
+        index = places * inputs // outputs  # whatever the scale: a rule of torch's
     else:
         index = np.floor((places + np.float32(0.5 * exact)).astype(np.float32) * np.float32(scale)).astype(np.int64)
     index = np.minimum(index, inputs - 1)

@@ -190,14 +190,15 @@ def searchsorted(
     place: Any = side or ("right" if right else "left")
     values = input if isinstance(input, Tensor) else as_tensor(input, device=sorted_sequence.device)
     rows, wanted = sorted_sequence.array, values.array
+    found = array_module(rows).empty(wanted.shape, np.int64)
     if rows.ndim == 1:
-        return wrap(np.asarray(np.searchsorted(rows, wanted, place)), values.device)
+        found[...] = np.searchsorted(rows, wanted, place)
+        return wrap(found, values.device)
     if rows.shape[:-1] != wanted.shape[:-1]:
         raise ValueError(
             f"searchsorted: sequences of shape {list(rows.shape)} and values of shape {list(wanted.shape)} differ in "
             "their leading dimensions"
         )
-    found = array_module(rows).empty(wanted.shape, np.int64)
     for row in np.ndindex(*rows.shape[:-1]):
         found[row] = np.searchsorted(rows[row], wanted[row], place)
     return wrap(found, values.device)

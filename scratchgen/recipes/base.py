@@ -112,8 +112,8 @@ class Recipe(ABC):
     def sample(self, count: int, generator: Generator, *_: Any, **options: Any) -> dict[str, Any]:
         """New samples: ``{"samples": (count, C, H, W) float32 in [0, 1], "labels": ...}`` or ``{"text": [...]}``.
 
-        A recipe names its own options, keyword-only and typed: they are what ``scratchgen sample --set`` takes. It raises
-        ValueError for a value that makes no sense.
+        A recipe names its own options, keyword-only and typed: they are what ``scratchgen sample --set`` takes. It
+        raises ValueError for a value that makes no sense.
         """
 
     def load_state(self, state: dict[str, Any]) -> None:

@@ -189,12 +189,13 @@ class VAERecipe(Recipe):
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         """Without dropout and without a graph."""
+        before = self.model.training
         self.model.eval()
         try:
             with sg.no_grad():
                 yield
         finally:
-            self.model.train()
+            self.model.train(before)
 
     def _observed(self, rows: Images) -> np.ndarray:
         return self._observe(rows.x, _stream(OBSERVATION)).numpy(force=True)

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from .. import viz
 from ..rng import default_generator
@@ -17,14 +17,25 @@ from . import checkpoint
 from .files import write_atomically
 from .interrupt import Interrupt
 
-if TYPE_CHECKING:
-    from ..recipes.base import Recipe
-
 CHECKPOINT = "checkpoint.safetensors"
 PREVIOUS = "checkpoint-previous.safetensors"
 METRICS = "metrics.jsonl"
 CHECKPOINT_SECONDS = 60.0  # at most this much work is lost when a run is killed
 LINES = 200  # training metrics are averaged so that there are about this many lines of them
+
+
+class Trainable(Protocol):
+    """What the trainer needs of a recipe; ``scratchgen.recipes.Recipe`` documents each."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def config(self) -> Any: ...
+    def state(self) -> dict[str, Any]: ...
+    def load_state(self, state: dict[str, Any]) -> None: ...
+    def step(self) -> dict[str, float]: ...
+    def validate(self) -> dict[str, float]: ...
+    def preview(self, folder: Path, step: int) -> None: ...
 
 
 class Diverged(RuntimeError):
@@ -38,7 +49,7 @@ class Trainer:
     the very same file as an uninterrupted one), ``loss.png``, the recipe's pictures, and ``checkpoint.safetensors``.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, quiet: bool = False) -> None:
+    def __init__(self, recipe: Trainable, folder: Path, quiet: bool = False) -> None:
         self.recipe = recipe
         self.folder = folder
         self.quiet = quiet
@@ -51,7 +62,7 @@ class Trainer:
         self.evaluate_every = config.evaluate_every or max(1, config.steps // 10)
         self.log_every = max(1, config.steps // LINES)
 
-    # ------------------------------------------------------------------------------------------------------ running
+    # --- running
 
     def run(self) -> None:
         """Train from the present step to the last one.
@@ -89,7 +100,7 @@ class Trainer:
             total=steps, initial=self.step, desc=self.recipe.name, unit="step", disable=plain, dynamic_ncols=True
         )
 
-    # ------------------------------------------------------------------------------------------------------ metrics
+    # --- metrics
 
     def _note(self, metrics: dict[str, float]) -> None:
         self._check_finite(metrics)
@@ -133,7 +144,7 @@ class Trainer:
         self.recipe.preview(self.folder, self.step)
         viz.loss_curves(self.folder / "loss.png", self.history)
 
-    # -------------------------------------------------------------------------------------------------- checkpoints
+    # --- checkpoints
 
     def save(self) -> None:
         """Write a checkpoint; the one before it is kept as ``checkpoint-previous.safetensors``.

@@ -9,7 +9,7 @@ from .table import apart, case, integers, mask, normal
 # ----------------------------------------------------------------------------------------------------------- shape
 
 case("reshape", lambda L, x: L.reshape(x, (2, -1)), normal(3, 4))
-case("view", lambda L, x: x.view(4, 3) * x.view(-1).sum(), normal(3, 4))
+case("view", lambda L, x: x.contiguous().view(4, 3) * x.contiguous().view(-1).sum(), normal(3, 4))
 case("flatten", lambda L, x: L.flatten(x, start_dim=1, end_dim=2), normal(2, 3, 2, 2))
 case("unflatten", lambda L, x: L.unflatten(x, 1, (2, -1)), normal(3, 4))
 case("ravel", lambda L, x: L.ravel(x), normal(3, 4))
