@@ -16,7 +16,7 @@ import numpy as np
 
 import scratchgen as sg
 
-from .paired import rounds, ratio, seconds
+from .paired import ratio, rounds, seconds
 
 BOUNDS = {"forward": 12.0, "no_grad": 7.0, "backward": 14.0}
 LENGTH = 200  # multiplications in a chain

@@ -135,7 +135,9 @@ def _deviation(got: np.ndarray, truth: np.ndarray) -> float:
     same = (got == truth) | (np.isnan(got) & np.isnan(truth))  # covers equal infinities
     difference = np.where(same, 0.0, np.abs(np.where(same, 0.0, got) - np.where(same, 0.0, truth).astype(np.float64)))
     finite = np.abs(truth[np.isfinite(truth)])
-    return float(difference.max() / max(finite.max(initial=0.0), np.finfo(np.float64).tiny)) if difference.any() else 0.0
+    return (
+        float(difference.max() / max(finite.max(initial=0.0), np.finfo(np.float64).tiny)) if difference.any() else 0.0
+    )
 
 
 def _median_seconds(k: Kernel, arrays: tuple, attrs: dict, repeats: int) -> float:

@@ -63,7 +63,7 @@ def tile_product(rows: int, vectors: int, lanes: int, accumulate: bool = False) 
     signature = types.void(*[types.int64] * 8)
 
     @intrinsic
-    def tile(typing, a, a_row, a_step, b, b_step, c, c_row, depth):  # type: ignore[no-untyped-def]
+    def tile(typing, a, a_row, a_step, b, b_step, c, c_row, depth):
         def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
             a, a_row, a_step, b, b_step, c, c_row, depth = values
             a, b, c = (builder.inttoptr(v, FLOAT.as_pointer()) for v in (a, b, c))
@@ -152,7 +152,7 @@ def sandwich(matrix: tuple[tuple[float, ...], ...], lanes: int) -> Any:
     p, q = len(matrix), len(matrix[0])
 
     @intrinsic
-    def transform(typing, x, x_row, x_column, y, y_row, y_column):  # type: ignore[no-untyped-def]
+    def transform(typing, x, x_row, x_column, y, y_row, y_column):
         def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
             x, x_row, x_column, y, y_row, y_column = values
 

@@ -4,6 +4,8 @@ An eager autograd engine on NumPy and CuPy, hand-written kernels, and on them ev
 AI. Names, arguments and defaults follow torch: ``import scratchgen as sg`` where you would ``import torch``.
 """
 
+from typing import TYPE_CHECKING
+
 from . import kernels, linalg, nn, ops, optim
 from .autograd import backward, enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
 from .debug import Observer, Timer, Trace, debug
@@ -40,4 +42,5 @@ __all__ = [
     "is_grad_enabled", "kernels", "linalg", "manual_seed", "nn", "no_grad", "ops", "optim", "promote", "result_type",
     "seed", "set_default_dtype", "set_grad_enabled", "synchronize", "tensor", "uint8",
 ]  # fmt: skip
-__all__ += ops.__all__
+if not TYPE_CHECKING:  # see ops/__init__.py
+    __all__ += ops.__all__

@@ -202,7 +202,7 @@ class Fused:
         self.__doc__ = composite.__doc__
 
     def vjp_rule(self, rule: Callable) -> Callable:
-        """Decorator: the closed form of the derivative, ``rule(g, y, *inputs, **attrs) -> gradients``, in Tensor ops."""
+        """Decorator: the derivative in closed form, ``rule(g, y, *inputs, **attrs) -> gradients``, in Tensor ops."""
         self.closed_form = rule
         return rule
 

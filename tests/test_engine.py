@@ -64,7 +64,8 @@ def test_backward_accumulates_into_leaves_that_own_their_memory():
     a, b = leaf(3), leaf(3, seed=1)
     (a + b).sum().backward()
     assert not np.shares_memory(a.grad.array, b.grad.array)
-    assert a.grad.array.flags.writeable and a.grad.array.base is None
+    assert a.grad.array.flags.writeable
+    assert a.grad.array.base is None
     (a * 2.0).sum().backward()
     np.testing.assert_array_equal(a.grad.array, np.full(3, 3.0))
 
@@ -245,7 +246,8 @@ def test_unsaved_activations_die_during_forward(no_gc):
     array = weakref.ref(h.array)
     y = h + 1.0
     del h
-    assert array() is None and y.requires_grad
+    assert array() is None
+    assert y.requires_grad
 
 
 def test_a_chain_of_100_000_ops_neither_recurses_nor_leaks():
@@ -270,7 +272,7 @@ def test_a_saved_value_changed_in_place_raises_and_names_the_op():
     y = (h * h).sum()
     with sg.no_grad():
         h.detach().mul_(2.0)
-    with pytest.raises(RuntimeError, match="mul: a value of shape \\[3\\].*changed in place"):
+    with pytest.raises(RuntimeError, match=r"mul: a value of shape \[3\].*changed in place"):
         y.backward()
 
 

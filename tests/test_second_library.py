@@ -17,6 +17,12 @@ import scratchgen as sg
 torch = pytest.importorskip("torch", reason="the second library of these tests")
 SG, TORCH = Library(sg), Library(torch)
 COMPARED = [name for name, case in CASES.items() if not case.unlike_torch]
+# Of these torch computes values only, and says so.
+NO_DERIVATIVE_THERE = {
+    *(name for name in COMPARED if name.startswith("floor_divide")), "quotients by numbers", "scatter_add of a part",
+}  # fmt: skip
+# Of these torch's derivative has a constant in float32.
+ROUGH_THERE = {name for name in COMPARED if name.startswith("hardsigmoid")} | {"celu with alpha"}
 
 
 class Result(NamedTuple):
@@ -66,7 +72,10 @@ def theirs(case: Case, arrays: list[np.ndarray]) -> Result:
         live = [(i, y) for i, y in enumerate(ys) if y.requires_grad]
         gs = [torch.from_numpy(np.asarray(cotangent(i, y))).to(y.dtype) for i, y in live]
         found = (None,) * len(variables)
-        if live:
+        if case.name in NO_DERIVATIVE_THERE:
+            with pytest.raises(RuntimeError, match=r"not implemented|invalid gradient"):
+                torch.autograd.grad([y for _, y in live], variables, gs)
+        elif live:
             found = torch.autograd.grad([y for _, y in live], variables, gs, allow_unused=True)
     return Result([y.detach().numpy() for y in ys], [None if g is None else g.numpy() for g in found])
 
@@ -126,10 +135,16 @@ def test_values_and_gradients_are_torchs(name):
     case = CASES[name]
     arrays = rounded(case)
     truth = theirs(case, arrays)
+    tolerance = 1e-7 if name in ROUGH_THERE else 1e-9
     for layout in LAYOUTS:
-        assert_close(ours(case, [lay(layout, a) for a in arrays], layout), truth, 1e-9, layout)
+        found = ours(case, [lay(layout, a) for a in arrays], layout)
+        if name in NO_DERIVATIVE_THERE:
+            found = Result(found.outputs, truth.gradients)
+        assert_close(found, truth, tolerance, layout)
     single = [a.astype(np.float32) if a.dtype.kind == "f" else a for a in arrays]
     found = ours(case, single)
+    if name in NO_DERIVATIVE_THERE:
+        found = Result(found.outputs, truth.gradients)
     assert_close(found, truth, 2e-4, "float32")
     expected = theirs(case, single)
     assert [y.dtype for y in found.outputs] == [y.dtype for y in expected.outputs]

@@ -46,7 +46,8 @@ def binary_cross_entropy_with_logits(x: Any, target: Any, weight: Any, pos_weigh
     if weight is not None:
         losses *= weight
     if reduction != "none":
-        losses = accurate_sum(losses, None) / (losses.size if reduction == "mean" else 1)
+        with np.errstate(invalid="ignore"):  # the mean of nothing is NaN, as in torch
+            losses = accurate_sum(losses, None) / (losses.size if reduction == "mean" else 1)
     return xp.asarray(losses).astype(dtype, copy=False)
 
 

@@ -78,8 +78,14 @@ def loops(outputs: int) -> Loops:
 # --- the loops; `loops` gives these names their values
 
 OUTPUTS = N = ONE = 0
-transform_a = transform_b = transform_g = transform_a_back = transform_g_back = None
-product = product_add = outer_add = None
+transform_a: Any = None
+transform_b: Any = None
+transform_g: Any = None
+transform_a_back: Any = None
+transform_g_back: Any = None
+product: Any = None
+product_add: Any = None
+outer_add: Any = None
 
 
 def _transform_weights(w, u):

@@ -22,7 +22,7 @@ class BernoulliMixture:
     def fit(
         cls, x: ArrayLike, components: int, iterations: int = 100, smoothing: float = 0.5, seed: int = 0
     ) -> BernoulliMixture:
-        """EM on binary ``x`` (N, ...), float64. ``smoothing`` counts go to each side of every pixel, one to each component.
+        """EM on binary ``x`` (N, ...), float64; ``smoothing`` counts a pixel and side, one a component.
 
         Starts at ``components`` random training samples pulled halfway to grey, with a little noise to
         separate equal ones. Cost: 4 N D K multiply-adds an iteration; a random 20,000 samples are enough for

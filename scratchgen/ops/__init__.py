@@ -1,5 +1,7 @@
 """The calculus: every op with its derivative. Importing this binds the methods of Tensor."""
 
+from typing import TYPE_CHECKING
+
 # The modules under other names: some hold a function of their own name (matmul, softmax, dropout ...).
 from . import activation as _activation
 from . import attention as _attention
@@ -64,35 +66,37 @@ from .softmax import *
 from .sort import *
 from .spectral import *
 
-__all__: list[str] = []
-__all__ += _activation.__all__
-__all__ += _attention.__all__
-__all__ += _compare.__all__
-__all__ += _conv.__all__
-__all__ += _create.__all__
-__all__ += _diagonal.__all__
-__all__ += _dropout.__all__
-__all__ += _einsum.__all__
-__all__ += _elementwise.__all__
-__all__ += _fold.__all__
-__all__ += _gather.__all__
-__all__ += _index.__all__
-__all__ += _inplace.__all__
-__all__ += _join.__all__
-__all__ += _linalg.__all__
-__all__ += _loss.__all__
-__all__ += _mask.__all__
-__all__ += _math.__all__
-__all__ += _matmul.__all__
-__all__ += _norm.__all__
-__all__ += _pad.__all__
-__all__ += _pool.__all__
-__all__ += _random.__all__
-__all__ += _rearrange.__all__
-__all__ += _reduce.__all__
-__all__ += _resample.__all__
-__all__ += _scan.__all__
-__all__ += _shape.__all__
-__all__ += _softmax.__all__
-__all__ += _sort.__all__
-__all__ += _spectral.__all__
+if not TYPE_CHECKING:  # a type checker takes the star imports for what they are, but cannot add up these lists
+    __all__ = [
+        *_activation.__all__,
+        *_attention.__all__,
+        *_compare.__all__,
+        *_conv.__all__,
+        *_create.__all__,
+        *_diagonal.__all__,
+        *_dropout.__all__,
+        *_einsum.__all__,
+        *_elementwise.__all__,
+        *_fold.__all__,
+        *_gather.__all__,
+        *_index.__all__,
+        *_inplace.__all__,
+        *_join.__all__,
+        *_linalg.__all__,
+        *_loss.__all__,
+        *_mask.__all__,
+        *_math.__all__,
+        *_matmul.__all__,
+        *_norm.__all__,
+        *_pad.__all__,
+        *_pool.__all__,
+        *_random.__all__,
+        *_rearrange.__all__,
+        *_reduce.__all__,
+        *_resample.__all__,
+        *_scan.__all__,
+        *_shape.__all__,
+        *_softmax.__all__,
+        *_sort.__all__,
+        *_spectral.__all__,
+    ]

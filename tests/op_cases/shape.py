@@ -112,7 +112,9 @@ case("gather", lambda L, x, i: L.gather(x, 1, i), normal(3, 4), integers(4, 2, 5
 case("gather of a 0-d tensor", lambda L, x, i: L.gather(x, 0, i), normal(), np.array(0))
 case("take_along_dim", lambda L, x, i: L.take_along_dim(x, i, dim=1), normal(3, 4), integers(4, 1, 5))
 case("take_along_dim of all", lambda L, x, i: L.take_along_dim(x, i), normal(3, 4), integers(12, 5))
-case("scatter_add", lambda L, x, i, y: L.scatter_add(x, 1, i, y), normal(3, 4), integers(4, 2, 5), normal(3, 5))
+case("scatter_add", lambda L, x, i, y: L.scatter_add(x, 1, i, y), normal(3, 4), integers(4, 2, 5), normal(2, 5))
+case("scatter_add of a part", lambda L, x, i, y: L.scatter_add(x, 1, i, y), normal(3, 4), integers(4, 2, 5),
+     normal(3, 6))  # fmt: skip
 case("scatter", lambda L, x, i, y: L.scatter(x, 1, i, y), normal(3, 4), [[0, 3], [2, 1]], normal(2, 2))
 case("scatter of a number", lambda L, x, i: L.scatter(x, 0, i, 2.0), normal(3, 4), integers(3, 2, 4))
 case("scatter with duplicates", lambda L, x, i, y: L.scatter(x, 0, i, y), normal(3), [1, 1], normal(2),
