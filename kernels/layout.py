@@ -46,3 +46,11 @@ def from_rows(rows: np.ndarray, shape: tuple[int, ...], order: tuple[int, ...]) 
     """The array of this ``shape`` whose ``to_rows`` is ``rows``; a view."""
     back = sorted(range(len(order)), key=order.__getitem__)
     return rows.reshape([shape[i] for i in order]).transpose(back)
+
+
+def read_only(*arrays: np.ndarray) -> list[np.ndarray]:
+    """Views of kernel inputs: Numba takes arrays that can be written and such that cannot for two types to compile."""
+    views = [a.view() for a in arrays]
+    for view in views:
+        view.flags.writeable = False
+    return views

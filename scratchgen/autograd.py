@@ -329,6 +329,8 @@ def _roots(outputs: Sequence[Tensor], grad_outputs: Sequence[Tensor | None] | No
             g = wrap(y.device.xp.ones(y.shape, y.dtype), y.device)
         elif g.shape != y.shape:
             raise ValueError(f"gradient of shape {list(g.shape)} for an output of shape {list(y.shape)}")
+        elif g.device is not y.device:
+            raise RuntimeError(f"gradient on {g.device} for an output on {y.device}; move it with .to(device)")
         elif g.dtype is not y.dtype:
             g = g.to(y.dtype)
         roots.append((src, g))

@@ -32,9 +32,9 @@ def test_derivatives_of_every_order_are_what_differences_say(name):
     assert check_grad(partial(case.function, SG), *case.arrays(), order=case.order) <= 1e-6
 
 
-def leaf(array: np.ndarray) -> sg.Tensor:
-    """A variable if it can be one; it shares the array's memory and layout."""
-    t = sg.as_tensor(array)
+def leaf(array: Any, device: Any = None) -> sg.Tensor:
+    """A variable if it can be one; it shares the array's memory and layout, unless it has to move to ``device``."""
+    t = sg.as_tensor(array, device=device)
     return t.requires_grad_() if t.dtype.kind == "f" else t
 
 
@@ -44,14 +44,15 @@ def tensors(value: Any) -> list[sg.Tensor]:
     return [t for t in values if isinstance(t, sg.Tensor) and t.requires_grad]
 
 
-def two_orders(function: Callable[..., Any], arrays: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+def two_orders(function: Callable[..., Any], arrays: Sequence[Any]) -> list[Any]:
     """The values of a function; its vjp at random cotangents, plainly and as it is recorded; and the vjp of that."""
     rng = np.random.default_rng(1)
     xs = [None if a is None else leaf(a) for a in arrays]
     variables = tensors(xs)
 
     def cotangents(ys: list[sg.Tensor]) -> list[sg.Tensor]:
-        return [leaf(np.asarray(rng.standard_normal(y.shape)).astype("float32").astype(y.dtype)) for y in ys]
+        draws = [np.asarray(rng.standard_normal(y.shape)).astype(np.float32) for y in ys]
+        return [leaf(u.astype(y.dtype), y.device) for u, y in zip(draws, ys, strict=True)]
 
     ys = tensors(function(*xs))
     us = cotangents(ys)
@@ -59,7 +60,7 @@ def two_orders(function: Callable[..., Any], arrays: Sequence[np.ndarray | None]
     first = sg.grad(ys, variables, us, create_graph=True, allow_unused=True)
     gs = tensors(first)
     second = sg.grad(gs, [*variables, *us], cotangents(gs), allow_unused=True) if gs else ()
-    return [t.detach().numpy() for t in (*ys, *plain, *first, *second) if t is not None]
+    return [t.array for t in (*ys, *plain, *first, *second) if t is not None]
 
 
 # ----------------------------------------------------------------------------------------------------------- gates

@@ -252,6 +252,12 @@ def test_multinomial_without_replacement():
     assert stats.chisquare(second[:2], second.sum() * np.array([1, 2]) / 3).pvalue > 0.01
 
 
+def test_multinomial_with_very_large_and_very_small_weights():
+    weights = sg.tensor([0.0, 1.5e308, 0.0, 1e308, 1e-310], dtype="float64")
+    assert set(sg.multinomial(weights, 1000, True).tolist()) == {1, 3}
+    assert sorted(sg.multinomial(weights, 3).tolist()) == [1, 3, 4]
+
+
 def test_multinomial_checks_its_arguments():
     with pytest.raises(ValueError, match="too few positive weights to draw 3 from"):
         sg.multinomial(sg.tensor([1.0, 0.0, 2.0]), 3)

@@ -38,7 +38,10 @@ def snapshot(made: VAERecipe) -> str:
 @pytest.fixture(scope="module")
 def conditional(tmp_path_factory: pytest.TempPathFactory) -> VAERecipe:
     """A conditional VAE, trained for some seconds, and a cache of its own for the classifier that judges it."""
-    made = recipe(conditional=True, hidden=(128,), latent=8, steps=700, warmup_steps=100, evaluation_samples=20)
+    made = recipe(
+        conditional=True, hidden=(128,), latent=8, dropout=0.0, learning_rate=3e-3, steps=700, warmup_steps=100,
+        evaluation_samples=20,
+    )  # fmt: skip
     train(made, 700)
     cache = tmp_path_factory.mktemp("cache")
     made._classifier = metrics.feature_classifier("digits", made.train, made.dataset.trainval.labels, cache=cache)
@@ -152,7 +155,8 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
 
 def test_evaluation_of_a_conditional_vae_generates_the_class_asked_for(conditional: VAERecipe) -> None:
     found = conditional.evaluate()
-    assert found["class_accuracy"] > 0.85
+    assert found["class_accuracy_test"] > 0.9  # of real images, by the classifier that judges
+    assert found["class_accuracy"] > found["class_accuracy_test"] - 0.06
     assert found["neg_elbo"] == pytest.approx(found["reconstruction"] + found["kl"])
     assert found["iw_20"] < found["neg_elbo"] < 21
     assert 1 <= found["active_units"] <= 8

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..layout import flat
+from ..layout import flat, read_only
 from ..numba_config import prange, serial_and_parallel
 from ..registry import kernel
 from ..vecmath import ONE, ZERO, exp, log1p, normal_cdf
@@ -118,7 +118,7 @@ _on_cpu: dict[str, Any] = {"impl": "numba", "device": "cpu", "dtypes": "f4", "wh
 def _map(body: Callable, x: np.ndarray, *numbers: np.float32) -> np.ndarray:
     out = np.empty_like(x)
     y, x = flat(out, x)
-    _compiled[body][x.size >= PARALLEL_FROM](x, y, *numbers)
+    _compiled[body][x.size >= PARALLEL_FROM](*read_only(x), y, *numbers)
     return out
 
 
@@ -126,7 +126,7 @@ def _map_vjp(body: Callable, g: np.ndarray, x: np.ndarray, *numbers: np.float32)
     """``x``: the input, or the output for an activation whose derivative is a function of that."""
     out = np.empty_like(x)
     dx, g, x = flat(out, g, x)
-    _compiled[body][x.size >= PARALLEL_FROM](g, x, dx, *numbers)
+    _compiled[body][x.size >= PARALLEL_FROM](*read_only(g, x), dx, *numbers)
     return out
 
 

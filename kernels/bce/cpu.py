@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..layout import flat
+from ..layout import flat, read_only
 from ..numba_config import prange, serial_and_parallel
 from ..registry import kernel
 from ..vecmath import ONE, ZERO, exp, log1p, sigmoid, vector, vector_sums
@@ -74,11 +74,11 @@ def binary_cross_entropy_with_logits(
     if reduction == "none":
         losses = np.empty_like(x)
         y, x, t = flat(losses, x, target)
-        _compiled[_each][split](x, t, y)
+        _compiled[_each][split](*read_only(x, t), y)
         return losses
     x, t = flat(x, target)
     sums = np.empty(-(-x.size // BLOCK), np.float32)
-    _compiled[_sums][split](x, t, sums)
+    _compiled[_sums][split](*read_only(x, t), sums)
     total = sums.sum(dtype=np.float64)
     return np.asarray(total / x.size if reduction == "mean" else total, np.float32)
 
@@ -113,10 +113,10 @@ def binary_cross_entropy_with_logits_vjp(
         split = x.size >= PARALLEL_FROM
         if reduction == "none":
             out, flat_g, flat_x, t = flat(dx, g, x, target)
-            _compiled[_each_vjp][split](flat_g, flat_x, t, out)
+            _compiled[_each_vjp][split](*read_only(flat_g, flat_x, t), out)
         else:
             out, flat_x, t = flat(dx, x, target)
-            _compiled[_sum_vjp][split](np.float32(slope), flat_x, t, out)
+            _compiled[_sum_vjp][split](np.float32(slope), *read_only(flat_x, t), out)
     if needs[1]:
         dtarget = slope * -x
     return dx, dtarget, None, None

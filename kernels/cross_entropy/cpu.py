@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..layout import read_only
 from ..numba_config import prange, serial_and_parallel
 from ..registry import kernel
 from ..vecmath import ONE, ZERO, exp, largest, vector_sums
@@ -82,7 +83,8 @@ def cross_entropy(
     losses, lses = np.empty(len(logits), np.float32), np.empty(len(logits), np.float32)
     smoothing = np.float32(label_smoothing)
     of_class = _class_weights(weight, logits.shape[1])
-    _value[x.size >= PARALLEL_FROM](logits, found, w, counts, of_class, smoothing, losses, lses)
+    run = _value[x.size >= PARALLEL_FROM]
+    run(*read_only(logits, found, w, counts, of_class), smoothing, losses, lses)
     return np.asarray(reduced(losses.reshape(target.shape), w, reduction)), lses.reshape(target.shape)
 
 
@@ -107,6 +109,6 @@ def cross_entropy_vjp(
     of_class = _class_weights(weight, logits.shape[1])
     dx = np.empty_like(logits)
     run = _vjp[x.size >= PARALLEL_FROM]
-    run(logits, found, at_target, spread, of_class, of_class.sum(), lse.reshape(-1), dx)
+    run(*read_only(logits, found, at_target, spread, of_class), of_class.sum(), *read_only(lse.reshape(-1)), dx)
     dx = dx.reshape(rows(x).shape)
     return dx[0] if x.ndim == 1 else np.moveaxis(dx, -1, 1), None, None

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..layout import read_only
 from ..numba_config import prange, serial_and_parallel
 from ..registry import kernel
 from ..vecmath import ONE, ZERO, vector_sums
@@ -97,7 +98,7 @@ def layer_norm(
     y = np.empty_like(rows)
     samples = x.shape[: x.ndim - len(normalized_shape)] + (1,) * len(normalized_shape)
     means, rstds = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
-    _value[x.size >= PARALLEL_FROM](rows, scale, shift, np.float32(eps), y, means, rstds)
+    _value[x.size >= PARALLEL_FROM](*read_only(rows, scale, shift), np.float32(eps), y, means, rstds)
     return y.reshape(x.shape), means.reshape(samples), rstds.reshape(samples)
 
 
@@ -120,7 +121,8 @@ def layer_norm_vjp(
     dx = np.empty_like(rows)
     dweight, dbias = np.zeros((BLOCKS, width), np.float32), np.zeros((BLOCKS, width), np.float32)
     run = _vjp[x.size >= PARALLEL_FROM]
-    run(_rows(g, width), rows, scale, mean.reshape(-1), rstd.reshape(-1), dx, dweight, dbias)
+    inputs = read_only(_rows(g, width), rows, scale, mean.reshape(-1), rstd.reshape(-1))
+    run(*inputs, dx, dweight, dbias)
     return (
         dx.reshape(x.shape),
         None if weight is None else dweight.sum(0).reshape(normalized_shape),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..layout import from_rows, is_fastest, row_order, to_rows
+from ..layout import from_rows, is_fastest, read_only, row_order, to_rows
 from ..numba_config import prange, serial_and_parallel
 from ..registry import kernel
 from ..vecmath import ONE, ZERO, exp, largest, vector_sums
@@ -93,7 +93,7 @@ def _by_rows(body: Callable, *arrays: np.ndarray, dim: int) -> np.ndarray:
     order = row_order(like, dim)
     rows = [to_rows(a, order) for a in arrays]
     out = np.empty_like(rows[-1])
-    _compiled[body][like.size >= PARALLEL_FROM](*rows, out)
+    _compiled[body][like.size >= PARALLEL_FROM](*read_only(*rows), out)
     return from_rows(out, like.shape, order)
 
 

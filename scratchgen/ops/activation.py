@@ -144,7 +144,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 _threshold = primitive(
     "threshold",
-    lambda x, *, threshold, value: np.where(x <= threshold, np.asarray(value, x.dtype), x),
+    lambda x, *, threshold, value: np.where(x <= threshold, x.dtype.type(value), x),
     (lambda g, y, x, *, threshold, value: where(x <= threshold, 0, g),),
     save="x",
 )

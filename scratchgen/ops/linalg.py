@@ -233,7 +233,7 @@ def _symmetric(x: Tensor) -> Tensor:
 
 
 def _cholesky_vjp(g: Tensor, y: Tensor, x: Any) -> Tensor:
-    """Murray (2016), eq. 10: the symmetric part of L^-T P L^-1, where P is tril(L^T g) with its diagonal halved."""
+    """Murray (2016): the symmetric part of L^-T P L^-1, where P is tril(L^T g) with its diagonal halved."""
     product = tril(y.mT @ tril(g))
     p = product - diag_embed(diagonal(product, 0, -2, -1)) * 0.5
     return _symmetric(

@@ -100,12 +100,12 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if weight.ndim == 1:
         product = matmul(input, weight)
         return product if bias is None else product + bias
-    if weight.ndim != 2 or x.shape[-1:] != w.shape[1:]:
-        raise ValueError(
-            f"linear: input of shape {list(input.shape)} does not fit weight of shape {list(weight.shape)}: "
-            "expected [..., in] and [out, in]"
-        )
-    raise ValueError(f"linear: bias {bias}, expected {w.shape[0]} numbers as weight has rows")
+    if fits and bias is not None:
+        raise ValueError(f"linear: bias of shape {list(bias.shape)}, expected [{w.shape[0]}] as weight has rows")
+    raise ValueError(
+        f"linear: input of shape {list(input.shape)} does not fit weight of shape {list(weight.shape)}: "
+        "expected [..., in] and [out, in]"
+    )
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

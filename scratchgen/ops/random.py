@@ -218,9 +218,9 @@ def multinomial(
 
 def _without_replacement(weights: Any, count: int, device: Device, generator: Generator | None) -> Any:
     """A race: each item arrives after an exponential time of rate ``weight``, and the first ``count`` are taken."""
-    times = exponential_draw(weights.shape, device, generator)
     with np.errstate(divide="ignore"):
-        return np.argsort(times / weights, axis=-1)[:, :count]
+        log_times = np.log(exponential_draw(weights.shape, device, generator)) - np.log(weights)
+    return np.argsort(log_times, axis=-1)[:, :count]
 
 
 def _with_replacement(weights: Any, count: int, device: Device, generator: Generator | None) -> Any:
@@ -230,7 +230,7 @@ def _with_replacement(weights: Any, count: int, device: Device, generator: Gener
     """
     rows, n = weights.shape
     row = device.xp.arange(rows, dtype=np.float64)[:, None]
-    edges = np.cumsum(weights, axis=-1)
+    edges = np.cumsum(weights / weights.max(axis=-1, keepdims=True), axis=-1)
     edges = row + edges / edges[:, -1:]
     u = row + (generator or default_generator).uniform((rows, count), np.float64, device)
     u = np.minimum(u, np.nextafter(row + 1, 0))  # the sum may have rounded up to the next row

@@ -158,7 +158,7 @@ def _rounding(x: Tensor) -> float:
 
 
 def _pinv_vjp(g: Tensor, y: Tensor, x: Tensor, *, rtol: float) -> Tensor:
-    """Golub and Pereyra (1973), eq. 4.12: right as long as the rank stays the same."""
+    """Golub and Pereyra (1973): right as long as the rank stays the same."""
     outside_rows = g.mT - x @ (y @ g.mT)
     outside_columns = g.mT - (g.mT @ y) @ x
     return -(y.mT @ g @ y.mT) + (outside_rows @ y) @ y.mT + y.mT @ (y @ outside_columns)

@@ -252,8 +252,9 @@ class VAERecipe(Recipe):
         labels = self.dataset.test.labels[:SAMPLES]
         samples = self._generate(len(labels), _stream(DRAWS), labels, "drawn")
         found = self._judge(samples)
-        if self.config.conditional:
+        if self.config.conditional:  # the class asked for, beside what the classifier makes of real images
             found["class_accuracy"] = self._classifier.accuracy(samples, labels)
+            found["class_accuracy_test"] = self._classifier.accuracy(self.test, self.dataset.test.labels)
         return found
 
     def _judge(self, samples: np.ndarray) -> dict[str, float]:
