@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 from op_cases import CASES, Library
-from scratchgen.kernels.compare import _cases as declared
 
 import scratchgen as sg
 from scratchgen import kernels
 from scratchgen.declare import OPS, Primitive
+from scratchgen.kernels.compare import _cases as declared
 from scratchgen.testing import GradientError, Inconclusive, check_grad, directional_derivative
 
 SG = Library(sg)

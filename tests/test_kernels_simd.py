@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("numba")
 
 from numba import njit
+
 from scratchgen.kernels import simd
 
 WIDTHS = [(width.lanes, width.rows, width.vectors) for width in simd.WIDTHS.values()]

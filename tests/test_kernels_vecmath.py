@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from scipy import special
+
 from scratchgen.kernels import vecmath
 from scratchgen.kernels.numba_config import njit
 

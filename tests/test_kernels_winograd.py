@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scratchgen.kernels.conv2d import reference, winograd
-from scratchgen.kernels.conv2d.filtering import transforms
 
 import scratchgen as sg
+from scratchgen.kernels.conv2d import reference, winograd
+from scratchgen.kernels.conv2d.filtering import transforms
 
 
 @pytest.mark.parametrize(("outputs", "taps"), [(2, 3), (4, 3), (6, 3), (3, 2), (4, 2), (2, 5)])

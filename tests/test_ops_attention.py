@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from oracle import assert_like_torch, lying, torch
-from scratchgen.kernels.attention import reference
 
 import scratchgen as sg
 from scratchgen import kernels
 from scratchgen.declare import OPS
+from scratchgen.kernels.attention import reference
 from scratchgen.testing import check_grad
 
 attention = sg.scaled_dot_product_attention

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import assert_like_torch, torch
-from scratchgen.kernels import compare, use
-from scratchgen.kernels.conv2d import reference
 
 import scratchgen as sg
+from scratchgen.kernels import compare, use
+from scratchgen.kernels.conv2d import reference
 from scratchgen.ops.conv import _conv2d, _conv2d_input, _conv2d_weight
 from scratchgen.testing import check_grad
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import assert_like_torch, torch
-from scratchgen.kernels import compare
 
 import scratchgen as sg
+from scratchgen.kernels import compare
 from scratchgen.ops.pool import _pool_gather, _pool_scatter
 from scratchgen.testing import check_grad
 

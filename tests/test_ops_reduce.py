@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 from oracle import assert_like_torch, assert_op_like_torch, layouts, torch
-from scratchgen.kernels.sums import accurate_sum
 
 import scratchgen as sg
+from scratchgen.kernels.sums import accurate_sum
 from scratchgen.testing import check_grad
 
 INF, NAN = float("inf"), float("nan")

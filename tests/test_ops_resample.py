@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import assert_like_torch, torch
-from scratchgen.kernels import compare
-from scratchgen.kernels.resample import AxisMap, windows
 
 import scratchgen as sg
+from scratchgen.kernels import compare
+from scratchgen.kernels.resample import AxisMap, windows
 from scratchgen.ops.resample import area, interpolation, nearest
 from scratchgen.testing import check_grad
 

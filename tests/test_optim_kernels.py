@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scratchgen.kernels import registry
 
 from scratchgen import kernels
+from scratchgen.kernels import registry
 
 SIZES = [(), (0,), (1,), (7,), (33, 5), (300, 257)]  # the last one runs in parallel
 

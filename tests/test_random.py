@@ -8,10 +8,10 @@ import pickle
 import numpy as np
 import pytest
 from scipy import stats
-from scratchgen.kernels.philox import cpu, reference
 
 import scratchgen as sg
 from scratchgen import kernels
+from scratchgen.kernels.philox import cpu, reference
 from scratchgen.rng import note_draws, replay
 
 # philox4x32-10 in the known-answer file of Random123: four words of counter, two of key, four of output.

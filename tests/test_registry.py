@@ -8,11 +8,11 @@ import sys
 
 import numpy as np
 import pytest
-from scratchgen.kernels import registry
 
 import scratchgen as sg
 from scratchgen import kernels
 from scratchgen.declare import fused
+from scratchgen.kernels import registry
 
 F4 = np.zeros(3, np.float32)
 F8 = np.zeros(3, np.float64)

@@ -61,7 +61,7 @@ def _matrix(x: np.ndarray) -> np.ndarray:
 
 
 def _class_weights(weight: np.ndarray | None, classes: int) -> np.ndarray:
-    return np.ones(classes, np.float32) if weight is None else weight
+    return np.ones(classes, np.float32) if weight is None else np.ascontiguousarray(weight)
 
 
 def _is_worth_it(x: np.ndarray, target: Any, weight: Any, **_: Any) -> bool:

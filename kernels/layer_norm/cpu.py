@@ -78,6 +78,10 @@ def _rows(x: np.ndarray, width: int) -> np.ndarray:
     return np.ascontiguousarray(x).reshape(-1, width)
 
 
+def _parameter(p: np.ndarray | None, default: float, width: int) -> np.ndarray:
+    return np.full(width, default, np.float32) if p is None else np.ascontiguousarray(p).reshape(-1)
+
+
 def _is_worth_it(x: np.ndarray, weight: Any, bias: Any, **_: Any) -> bool:
     return x.size >= COMPILED_FROM
 
@@ -93,8 +97,7 @@ def layer_norm(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     width = math.prod(normalized_shape)
     rows = _rows(x, width)
-    scale = np.ones(width, np.float32) if weight is None else weight.reshape(-1)
-    shift = np.zeros(width, np.float32) if bias is None else bias.reshape(-1)
+    scale, shift = _parameter(weight, 1, width), _parameter(bias, 0, width)
     y = np.empty_like(rows)
     samples = x.shape[: x.ndim - len(normalized_shape)] + (1,) * len(normalized_shape)
     means, rstds = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
@@ -117,7 +120,7 @@ def layer_norm_vjp(
 ) -> tuple[np.ndarray | None, ...]:
     width = math.prod(normalized_shape)
     rows = _rows(x, width)
-    scale = np.ones(width, np.float32) if weight is None else weight.reshape(-1)
+    scale = _parameter(weight, 1, width)
     dx = np.empty_like(rows)
     dweight, dbias = np.zeros((BLOCKS, width), np.float32), np.zeros((BLOCKS, width), np.float32)
     run = _vjp[x.size >= PARALLEL_FROM]
