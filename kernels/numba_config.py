@@ -6,8 +6,10 @@ A parallel region costs about 2 us with OpenMP and 50 us with ``workqueue``, so 
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -24,8 +26,28 @@ if numba.config.THREADING_LAYER == "default":
 
 def threading_layer() -> str:
     """Start Numba's threads and name the layer in use: ``omp``, ``tbb`` or ``workqueue``."""
-    parallel._launch_threads()
+    with _waiting_asleep():
+        parallel._launch_threads()
     return str(numba.threading_layer())
+
+
+@contextmanager
+def _waiting_asleep() -> Iterator[None]:
+    """Let OpenMP's threads sleep between parallel regions, unless the user decided otherwise.
+
+    By default they spin for a while. That saves some microseconds on an idle machine, and costs whole time slices
+    where another pool of threads (BLAS) or another process wants the core: a training step took 180 ms in place of 14.
+    OpenMP reads the variable once, when its library is loaded, so it is taken back for what this process starts.
+    """
+    name = "OMP_WAIT_POLICY"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "PASSIVE"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 if threading_layer() == "workqueue":

@@ -192,9 +192,16 @@ def select(op: str, device: str, arrays: tuple[Any, ...], attrs: dict[str, Any],
     that fits device, dtype and ``when``.
     """
     chosen = overrides()
-    if chosen and op in chosen:
-        return _table[op][chosen[op]]
     dtype = next((a.dtype for a in arrays if a is not None), None)
+    if chosen and op in chosen:
+        asked = _table[op][chosen[op]]
+        if not (
+            asked.runs_on(device) and asked.accepts(dtype) and (asked.when is None or asked.when(*arrays, **attrs))
+        ):
+            raise ValueError(
+                f"{op}: the implementation {asked.impl!r}, asked for by name, does not take {_shown(arrays)} on {device}"
+            )
+        return asked
     key = (op, device, dtype)
     candidates = _candidates.get(key)
     if candidates is None:
@@ -208,7 +215,9 @@ def select(op: str, device: str, arrays: tuple[Any, ...], attrs: dict[str, Any],
     for candidate in candidates:
         if candidate.when is None or candidate.when(*arrays, **attrs):
             return candidate
-    shapes = ", ".join("None" if a is None else f"{a.dtype}{list(a.shape)}" for a in arrays)
-    raise NotImplementedError(
-        f"{op} has no kernel for {shapes} on {device}; implementations: {', '.join(_table.get(op, {})) or 'none'}"
-    )
+    known = ", ".join(_table.get(op, {})) or "none"
+    raise NotImplementedError(f"{op} has no kernel for {_shown(arrays)} on {device}; implementations: {known}")
+
+
+def _shown(arrays: tuple[Any, ...]) -> str:
+    return ", ".join("None" if a is None else f"{a.dtype}{list(a.shape)}" for a in arrays)

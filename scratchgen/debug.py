@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import defaultdict
+import weakref
+from collections import Counter, defaultdict
 from typing import Any, TextIO
 
 import numpy as np
@@ -53,7 +54,8 @@ class debug(Observer):
         self.nan = nan
         self.stacks = stacks
         self.lock = lock
-        self._locked: dict[int, list] = {}  # id -> [array, how many live nodes saved it]
+        self._saved: dict[weakref.ref, list[np.ndarray]] = {}  # node -> the memory it keeps until its backward pass
+        self._locks: Counter[int] = Counter()  # id of an array that was locked here -> how many nodes keep it
 
     def __enter__(self) -> debug:
         self._before = autograd.keep_stacks
@@ -64,9 +66,8 @@ class debug(Observer):
     def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)
         autograd.keep_stacks = self._before
-        for array, _ in self._locked.values():
-            array.flags.writeable = True
-        self._locked.clear()
+        for node in list(self._saved):
+            self._unlock(node)
 
     def on_forward(self, op: Any, inputs: tuple, output: Any, node: Any) -> None:
         if self.nan and any(_is_bad(t) for t in _tensors(output)):
@@ -75,23 +76,25 @@ class debug(Observer):
             shapes = ", ".join(f"{t.dtype}{list(t.shape)}" for t in _tensors(inputs))
             raise FloatingPointError(f"{op.name}({shapes}) gave NaN or infinity {origin}")
         if self.lock and node is not None:
-            for array in _saved_memory(node):
-                if id(array) in self._locked:
-                    self._locked[id(array)][1] += 1
-                elif array.flags.writeable:
-                    array.flags.writeable = False
-                    self._locked[id(array)] = [array, 1]
+            arrays = [a for a in _saved_memory(node) if a.flags.writeable or id(a) in self._locks]
+            self._saved[weakref.ref(node, self._unlock)] = arrays  # a graph may also die without a backward pass
+            for array in arrays:
+                array.flags.writeable = False
+                self._locks[id(array)] += 1
 
     def on_backward(self, node: Any, grads: Any) -> None:
         if self.nan and any(_is_bad(t) for t in _tensors(grads)):
             made = "\nthe op was made at:\n" + "".join(node.stack) if node.stack else ""
             raise FloatingPointError(f"the backward pass of {node.op.name} gave NaN or infinity{made}")
-        for array in _saved_memory(node):  # used: an optimizer may change it now
-            if (entry := self._locked.get(id(array))) is not None:
-                entry[1] -= 1
-                if entry[1] == 0:
-                    array.flags.writeable = True
-                    del self._locked[id(array)]
+        self._unlock(weakref.ref(node))  # used: an optimizer may change it now
+
+    def _unlock(self, node: weakref.ref) -> None:
+        """Let what ``node`` alone kept be written to again."""
+        for array in self._saved.pop(node, ()):
+            self._locks[id(array)] -= 1
+            if not self._locks[id(array)]:
+                del self._locks[id(array)]
+                array.flags.writeable = True
 
 
 def _saved_memory(node: Any) -> list[np.ndarray]:

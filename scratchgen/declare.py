@@ -241,7 +241,7 @@ class Fused:
         grads = chosen.fn(g_arrays, outputs, *inputs, *auxiliary, **attrs)
         if not isinstance(grads, tuple):
             grads = (grads,)
-        return [None if a is None else wrap(a, device) for a in grads]
+        return [None if a is None else wrap(np.asarray(a) if isinstance(a, np.generic) else a, device) for a in grads]
 
     def __repr__(self) -> str:
         return f"<fused {self.name}>"

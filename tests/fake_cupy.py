@@ -4,8 +4,11 @@ It knows the functions, methods and arguments of CuPy 14.2 (the lists below are 
 refuses all others. As in CuPy, its arrays never turn into NumPy arrays by themselves, do not mix with them, stay arrays
 when they are 0-d, hold numbers only, cannot be an index or a dictionary's key, and raise no floating-point warnings.
 
+It is stricter in one point: NumPy arrays as indices and assigned values, which CuPy now and then copies silently.
+
 What passes here calls nothing that CuPy lacks and mixes no arrays of host and device. It says nothing of CUDA: no
-kernel of CuPy or of this project runs, no rounding, no order of additions, no stream or memory of a GPU is in play.
+kernel of CuPy or of this project runs, no rounding, no order of additions, no stream or memory of a GPU is in play;
+and where LAPACK refuses a matrix, CuPy returns NaN.
 """
 
 from __future__ import annotations
@@ -74,8 +77,8 @@ LACKING: dict[str, str] = {
     "count_nonzero": "keepdims", "empty": "device like", "zeros": "device like", "ones": "device like",
     "full": "device like", "eye": "device like", "empty_like": "device", "zeros_like": "device", "ones_like": "device",
     "full_like": "device", "isin": "kind", "lexsort": "axis", "linspace": "device", "percentile": "weights",
-    "quantile": "weights", "reshape": "shape", "take": "mode", "unique": "sorted", "eigh": "", "slogdet": "",
-    "pinv": "rtol hermitian", "svd": "hermitian", "cholesky": "upper", "matrix_rank": "hermitian rtol",
+    "quantile": "weights", "reshape": "shape", "take": "mode", "unique": "sorted", "pinv": "rtol hermitian",
+    "svd": "hermitian", "cholesky": "upper", "matrix_rank": "hermitian rtol",
 }  # fmt: skip
 METHODS: dict[str, str] = {  # with all their arguments
     "all": "axis out keepdims", "any": "axis out keepdims", "argmax": "axis out dtype keepdims",

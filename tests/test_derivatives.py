@@ -1,4 +1,4 @@
-"""Derivatives of every op to second order (third where kernels of norms, softmax and attention invite mistakes).
+"""Derivatives of every op to second order, of softmax, norms and attention to third.
 
 The table of ``op_cases`` against extrapolated differences; gates that fail when an op, an input or an option of a
 public function is missing from it; every kernel against its reference; and planted mistakes that must be found.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-from op_cases import CASES, Library
+from op_cases import CASES, WITHOUT_DERIVATIVE, Library, two_orders
 
 import scratchgen as sg
 from scratchgen import kernels
@@ -30,37 +30,6 @@ DIFFERENTIABLE = {name: c for name, c in CASES.items() if c.order}
 def test_derivatives_of_every_order_are_what_differences_say(name):
     case = CASES[name]
     assert check_grad(partial(case.function, SG), *case.arrays(), order=case.order) <= 1e-6
-
-
-def leaf(array: Any, device: Any = None) -> sg.Tensor:
-    """A variable if it can be one; it shares the array's memory and layout, unless it has to move to ``device``."""
-    t = sg.as_tensor(array, device=device)
-    return t.requires_grad_() if t.dtype.kind == "f" else t
-
-
-def tensors(value: Any) -> list[sg.Tensor]:
-    """The differentiable tensors of a result."""
-    values = value if isinstance(value, (tuple, list)) else (value,)
-    return [t for t in values if isinstance(t, sg.Tensor) and t.requires_grad]
-
-
-def two_orders(function: Callable[..., Any], arrays: Sequence[Any]) -> list[Any]:
-    """The values of a function; its vjp at random cotangents, plainly and as it is recorded; and the vjp of that."""
-    rng = np.random.default_rng(1)
-    xs = [None if a is None else leaf(a) for a in arrays]
-    variables = tensors(xs)
-
-    def cotangents(ys: list[sg.Tensor]) -> list[sg.Tensor]:
-        draws = [np.asarray(rng.standard_normal(y.shape)).astype(np.float32) for y in ys]
-        return [leaf(u.astype(y.dtype), y.device) for u, y in zip(draws, ys, strict=True)]
-
-    ys = tensors(function(*xs))
-    us = cotangents(ys)
-    plain = sg.grad(ys, variables, us, retain_graph=True, allow_unused=True)
-    first = sg.grad(ys, variables, us, create_graph=True, allow_unused=True)
-    gs = tensors(first)
-    second = sg.grad(gs, [*variables, *us], cotangents(gs), allow_unused=True) if gs else ()
-    return [t.array for t in (*ys, *plain, *first, *second) if t is not None]
 
 
 # ----------------------------------------------------------------------------------------------------------- gates
@@ -84,7 +53,7 @@ class Coverage(sg.Observer):
         found.update((node.op.name, i) for i, g in enumerate(grads) if g is not None and g.array.size)
 
 
-# Their casts would drown differences in rounding; test_casts_and_moves has exact numbers.
+# Its rounding would drown the differences; test_casts_and_moves_... has exact numbers.
 BY_EXACT_NUMBERS = {"cast"}
 CONSTANTS = {
     ("cross_entropy", 2): "class weights are constants of the kernels; variable ones take the composite",
@@ -97,26 +66,19 @@ def test_every_op_is_differentiated_twice_in_each_of_its_inputs():
     with Coverage() as coverage:
         for case in DIFFERENTIABLE.values():
             two_orders(partial(case.function, SG), case.arrays())
-    declared = {
+    ops = {
         name
         for name, op in OPS.items()
         if not name.startswith("test_") and name not in BY_EXACT_NUMBERS and getattr(op, "vjps", True) is not None
     }
     for found, order in ((coverage.first, "first"), (coverage.second, "second")):
-        missing = declared - {name for name, _ in found}
+        missing = ops - {name for name, _ in found}
         assert not missing, f"no case of op_cases differentiates these ops to {order} order: {sorted(missing)}"
-    inputs = {(name, i) for name, i in coverage.given if name in declared} - set(CONSTANTS)
+    inputs = {(name, i) for name, i in coverage.given if name in ops} - set(CONSTANTS)
     missing_inputs = inputs - coverage.second
     assert not missing_inputs, f"no case differentiates these inputs twice: {sorted(missing_inputs)}"
 
 
-NOT_DIFFERENTIABLE = """
-    all allclose any arange argmax argmin argsort bernoulli bitwise_and bitwise_not bitwise_or bitwise_xor
-    broadcast_shapes bucketize cast count_nonzero empty empty_like eq equal exponential eye from_numpy full full_like ge
-    gt gumbel isclose isfinite isinf isnan le linspace logical_and logical_not logical_or logical_xor logspace lt
-    multinomial ne nonzero normal one_hot ones ones_like rand rand_like randint randint_like randn randn_like randperm
-    searchsorted tril_indices triu_indices unique zeros zeros_like
-"""
 NOT_MATHEMATICS = {"generator", "dtype", "device", "requires_grad", "stable", "sorted", "return_indices"}
 
 
@@ -135,7 +97,6 @@ class Recorder:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             used = self._used[value.__name__]
-            used.add(name)
             bound = inspect.signature(value).bind(*args, **kwargs)
             for key, given in bound.arguments.items():
                 default = inspect.signature(value).parameters[key].default
@@ -155,17 +116,16 @@ def test_every_option_of_every_public_function_is_in_the_table():
     for namespace in (sg.ops, sg.linalg):
         for public in namespace.__all__:
             function = getattr(namespace, public)
-            if public in NOT_DIFFERENTIABLE.split() or not inspect.isfunction(function) or public == "matrix_rank":
+            if public in WITHOUT_DERIVATIVE or not inspect.isfunction(function):
                 continue
-            seen = used.get(function.__name__, set())
             optional = {
                 p.name
                 for p in inspect.signature(function).parameters.values()
                 if p.default is not p.empty and p.name not in NOT_MATHEMATICS
             }
-            if not seen:
+            if function.__name__ not in used:
                 missing.append(public)
-            missing += [f"{public}({option}=)" for option in sorted(optional - seen)]
+            missing += [f"{public}({option}=)" for option in sorted(optional - used[function.__name__])]
     assert not missing, f"op_cases has no case for {', '.join(missing)}"
 
 

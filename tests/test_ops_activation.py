@@ -149,6 +149,7 @@ def test_methods_and_other_names():
     np.testing.assert_array_equal(x.prelu(sg.tensor([0.5])).numpy(), np.where(x.numpy() > 0, x.numpy(), x.numpy() / 2))
     assert sg.swish is sg.silu
     assert sg.relu(sg.tensor([-1, 2])).tolist() == [0, 2]  # integers stay integers
+    assert sg.relu6(sg.tensor([-1, 7])).dtype == sg.silu(sg.tensor([-1, 7])).dtype == sg.float32
 
 
 @pytest.mark.parametrize(

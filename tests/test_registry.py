@@ -72,6 +72,14 @@ def test_unknown_names_raise_with_what_there_is(toy):
         kernels.implementations("toi")
 
 
+def test_an_implementation_asked_for_by_name_is_never_used_where_it_does_not_fit(toy):
+    with (
+        kernels.use(toy="fast"),
+        pytest.raises(ValueError, match=r"toy: the implementation 'fast'.*float64\[3\] on cpu"),
+    ):
+        chosen(F8)
+
+
 def test_the_environment_chooses_too():
     code = "import scratchgen as sg; print(sg.kernels.overrides()); sg.default_generator.uniform((2,))"
 

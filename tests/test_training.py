@@ -121,7 +121,7 @@ def assert_same_run(folder: Path, other: Path) -> None:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
-# ------------------------------------------------------------------------------------------------- kill and resume
+# --- kill and resume
 
 
 def child(folder: Path, kill_at: int, where: str) -> None:
@@ -210,7 +210,7 @@ def test_reading_a_run_does_not_touch_it(whole: Path) -> None:
     assert {path.name: path.stat().st_mtime_ns for path in whole.iterdir()} == before
 
 
-# -------------------------------------------------------------------------------------------- what can go wrong
+# --- what can go wrong
 
 
 def test_a_nan_stops_training_with_the_last_good_checkpoint_intact(tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_a_resumed_run_keeps_its_settings(tmp_path: Path, capsys: pytest.Capture
     assert "a resumed run keeps its own settings: leave out --set" in capsys.readouterr().err
 
 
-# ---------------------------------------------------------------------------------------------------- the file format
+# --- the file format
 
 
 def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:

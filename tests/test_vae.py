@@ -63,12 +63,12 @@ def ppca_vae(latent: int = 2, pixels: int = 6, sd: float = 0.5) -> tuple[VAE, np
     return model, w @ w.T + sd**2 * np.eye(pixels)
 
 
-# ----------------------------------------------------------------------------------------------------- exact anchors
+# --- exact anchors
 
 
 def test_kl_is_what_monte_carlo_says() -> None:
     q = Gaussian(sg.tensor(np.array([0.0, 1.3, -0.4, 3.0])), sg.tensor(np.array([0.0, -1.0, 1.5, -6.0])))
-    z = q.rsample(Generator(0), 1_000_000)
+    z = q.sample(Generator(0), 1_000_000)
     prior = Gaussian(sg.zeros(4, dtype=sg.float64), sg.zeros(4, dtype=sg.float64))
     log_ratio = array(q.log_prob(z) - prior.log_prob(z))
     kl, error = array(q.kl()), log_ratio.std(0) / 1000
@@ -143,7 +143,7 @@ def test_linear_vae_reaches_probabilistic_pca() -> None:
     assert exact - 0.1 < elbo < exact + 0.01
 
 
-# --------------------------------------------------------------------------------------- distributions and objective
+# --- distributions and objective
 
 
 def test_gaussian_log_density_is_scipys() -> None:
@@ -166,7 +166,7 @@ def test_bernoulli_log_probability_is_a_sum_over_pixels_in_nats() -> None:
 
 def test_bernoulli_draws_have_their_mean() -> None:
     p = Bernoulli(sg.tensor([-2.0, 0.0, 3.0]).expand(100_000, 3))
-    draws = array(p.rsample(Generator(0)))
+    draws = array(p.sample(Generator(0)))
     assert set(np.unique(draws)) == {0, 1}
     mean = array(p.mean)[0]
     np.testing.assert_allclose(mean, 1 / (1 + np.exp([2.0, 0.0, -3.0])), rtol=1e-6)
@@ -219,7 +219,7 @@ def test_heads_are_clamped_before_they_overflow() -> None:
     assert all(np.isfinite(array(p.grad)).all() for p in model.parameters())
 
 
-# ------------------------------------------------------------------------------------------------------- gradients
+# --- gradients
 
 
 def test_gradients_of_the_distributions() -> None:
@@ -228,7 +228,7 @@ def test_gradients_of_the_distributions() -> None:
 
     def loss(mean: Tensor, log_variance: Tensor, logits: Tensor, real: Tensor) -> tuple[Tensor, ...]:
         q = Gaussian(mean, log_variance)
-        return q.kl(), q.log_prob(eps), q.rsample(Generator(0)), Bernoulli(logits).log_prob(x), q.log_prob(real)
+        return q.kl(), q.log_prob(eps), q.sample(Generator(0)), Bernoulli(logits).log_prob(x), q.log_prob(real)
 
     check_grad(loss, *(rng.standard_normal(shape) for shape in [(2, 3), (2, 3), (2, 1, 2, 3), (2, 3)]), order=2)
 
@@ -274,7 +274,7 @@ def test_elbo_and_gradients_are_torchs() -> None:
         np.testing.assert_allclose(array(p.grad), weights[name].grad, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-# -------------------------------------------------------------------------------------------------------- networks
+# --- networks
 
 
 @pytest.mark.parametrize("classes", [0, 3])
@@ -289,7 +289,7 @@ def test_shapes(kind: str, classes: int) -> None:
     q = model.encode(x, label)
     assert q.mean.shape == q.log_variance.shape == (7, 5)
     assert model.decode(q.mean, label).mean.shape == (7, *shape)
-    assert model.decode(q.rsample(Generator(0), 2), label).mean.shape == (2, 7, *shape)
+    assert model.decode(q.sample(Generator(0), 2), label).mean.shape == (2, 7, *shape)
     assert model.elbo(x, Generator(0), label).elbo.shape == (7,)
     bound = model.importance_bound(x, 3, Generator(0), label)
     assert bound.shape == (7,)
@@ -335,7 +335,7 @@ def test_dropout_only_in_training() -> None:
     np.testing.assert_array_equal(array(model.encode(x).mean), array(copy.deepcopy(model).encode(x).mean))
 
 
-# ---------------------------------------------------------------------------------------------------- latent space
+# --- latent space
 
 
 def test_paths_end_where_they_should_and_go_as_they_should() -> None:
@@ -365,6 +365,8 @@ def test_the_great_circle_between_parallel_latents_is_the_line() -> None:
     a = sg.tensor([1.0, 2.0])
     np.testing.assert_allclose(array(spherical_path(a, 3 * a, 3)), [[1, 2], [2, 4], [3, 6]], rtol=1e-6)
     np.testing.assert_allclose(array(spherical_path(a, a, 3)), [[1, 2]] * 3, rtol=1e-6)
+    np.testing.assert_allclose(array(spherical_path(a, -a, 3)), [[1, 2], [0, 0], [-1, -2]], atol=1e-6)
+    np.testing.assert_allclose(array(spherical_path(a, 0 * a, 3))[[0, 2]], [[1, 2], [0, 0]], atol=1e-6)
 
 
 def test_attribute_vector_is_the_difference_of_means() -> None:

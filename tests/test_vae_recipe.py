@@ -48,7 +48,7 @@ def conditional(tmp_path_factory: pytest.TempPathFactory) -> VAERecipe:
     return made
 
 
-# ------------------------------------------------------------------------------------------- what the model is shown
+# --- what the model is shown
 
 
 def test_digits_are_one_from_half_grey_on() -> None:
@@ -87,7 +87,7 @@ def test_all_training_rows_are_used_unless_some_are_held_out() -> None:
     assert made.validate().keys() == {"neg_elbo", "reconstruction", "kl"}
 
 
-# ------------------------------------------------------------------------------------------------------- training
+# --- training
 
 
 def test_a_step_reports_the_terms_of_the_bound() -> None:
@@ -150,7 +150,7 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
     assert made.model.training
 
 
-# ------------------------------------------------------------------------------------------------------- evaluation
+# --- evaluation
 
 
 def test_evaluation_of_a_conditional_vae_generates_the_class_asked_for(conditional: VAERecipe) -> None:
@@ -204,7 +204,7 @@ def _on_mnist(**changes: Any) -> VAERecipe:
     return made
 
 
-# ------------------------------------------------------------------------------------------- samples and pictures
+# --- samples and pictures
 
 
 def test_samples_are_images_and_repeat_with_the_generator(conditional: VAERecipe) -> None:
@@ -246,7 +246,7 @@ def test_pictures(latent: int, tmp_path: Path) -> None:
         assert len(np.unique(np.asarray(Image.open(tmp_path / name)))) > 10, f"{name} shows nothing"
 
 
-# ---------------------------------------------------------------------------------------------------- configuration
+# --- configuration
 
 
 def test_every_preset_builds_its_network() -> None:

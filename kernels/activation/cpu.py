@@ -17,7 +17,8 @@ from ..vecmath import ONE, ZERO, exp, log1p, normal_cdf
 from ..vecmath import sigmoid as sigmoid_of
 from .reference import GELU_CUBIC, GELU_SLOPE, corner_cost, corner_vjp_cost, value_cost, vjp_cost
 
-COMPILED_FROM = 1 << 10  # elements; NumPy is as quick below
+COMPILED_FROM = 1 << 10  # elements; below, NumPy's few microseconds are not worth a compilation
+CORNERS_FROM = 1 << 13  # likewise where NumPy needs but one pass or two
 PARALLEL_FROM = 1 << 15  # elements; below this a second thread costs more than it saves
 
 _SLOPE, _CUBIC, _THREE_CUBIC = np.float32(GELU_SLOPE), np.float32(GELU_CUBIC), np.float32(3 * GELU_CUBIC)
@@ -108,11 +109,19 @@ _compiled = {
 }  # fmt: skip
 
 
-def _is_worth_it(*arrays: Any, **_: Any) -> bool:
-    return arrays[0].size >= COMPILED_FROM
+def _on_cpu(cost: Callable, least: int) -> dict[str, Any]:
+    """How these kernels are registered: for float32 arrays of at least so many elements."""
+    return {
+        "impl": "numba",
+        "device": "cpu",
+        "dtypes": "f4",
+        "when": lambda *arrays, **_: arrays[0].size >= least,
+        "cost": cost,
+    }
 
 
-_on_cpu: dict[str, Any] = {"impl": "numba", "device": "cpu", "dtypes": "f4", "when": _is_worth_it}
+_smooth, _smooth_vjp = _on_cpu(value_cost, COMPILED_FROM), _on_cpu(vjp_cost, COMPILED_FROM)
+_corner, _corner_vjp = _on_cpu(corner_cost, CORNERS_FROM), _on_cpu(corner_vjp_cost, CORNERS_FROM)
 
 
 def _map(body: Callable, x: np.ndarray, *numbers: np.float32) -> np.ndarray:
@@ -130,61 +139,61 @@ def _map_vjp(body: Callable, g: np.ndarray, x: np.ndarray, *numbers: np.float32)
     return out
 
 
-@kernel("sigmoid", cost=value_cost, **_on_cpu)
+@kernel("sigmoid", **_smooth)
 def sigmoid(x: np.ndarray) -> np.ndarray:
     return _map(_sigmoid, x)
 
 
-@kernel("sigmoid_vjp", cost=vjp_cost, **_on_cpu)
+@kernel("sigmoid_vjp", **_smooth_vjp)
 def sigmoid_vjp(g: np.ndarray, y: np.ndarray, x: None) -> np.ndarray:
     return _map_vjp(_sigmoid_vjp, g, y)
 
 
-@kernel("silu", cost=value_cost, **_on_cpu)
+@kernel("silu", **_smooth)
 def silu(x: np.ndarray) -> np.ndarray:
     return _map(_silu, x)
 
 
-@kernel("silu_vjp", cost=vjp_cost, **_on_cpu)
+@kernel("silu_vjp", **_smooth_vjp)
 def silu_vjp(g: np.ndarray, y: None, x: np.ndarray) -> np.ndarray:
     return _map_vjp(_silu_vjp, g, x)
 
 
-@kernel("gelu", cost=value_cost, **_on_cpu)
+@kernel("gelu", **_smooth)
 def gelu(x: np.ndarray, *, approximate: str) -> np.ndarray:
     return _map(_gelu_tanh if approximate == "tanh" else _gelu, x)
 
 
-@kernel("gelu_vjp", cost=vjp_cost, **_on_cpu)
+@kernel("gelu_vjp", **_smooth_vjp)
 def gelu_vjp(g: np.ndarray, y: None, x: np.ndarray, *, approximate: str) -> np.ndarray:
     return _map_vjp(_gelu_tanh_vjp if approximate == "tanh" else _gelu_vjp, g, x)
 
 
-@kernel("softplus", cost=value_cost, **_on_cpu)
+@kernel("softplus", **_smooth)
 def softplus(x: np.ndarray, *, beta: float, threshold: float) -> np.ndarray:
     return _map(_softplus, x, np.float32(beta), np.float32(threshold))
 
 
-@kernel("softplus_vjp", cost=vjp_cost, **_on_cpu)
+@kernel("softplus_vjp", **_smooth_vjp)
 def softplus_vjp(g: np.ndarray, y: None, x: np.ndarray, *, beta: float, threshold: float) -> np.ndarray:
     return _map_vjp(_softplus_vjp, g, x, np.float32(beta), np.float32(threshold))
 
 
-@kernel("relu", cost=corner_cost, **_on_cpu)
+@kernel("relu", **_corner)
 def relu(x: np.ndarray) -> np.ndarray:
     return _map(_relu, x)
 
 
-@kernel("relu_vjp", cost=corner_vjp_cost, **_on_cpu)
+@kernel("relu_vjp", **_corner_vjp)
 def relu_vjp(g: np.ndarray, y: np.ndarray, x: None) -> np.ndarray:
     return _map_vjp(_relu_vjp, g, y)
 
 
-@kernel("leaky_relu", cost=corner_cost, **_on_cpu)
+@kernel("leaky_relu", **_corner)
 def leaky_relu(x: np.ndarray, *, slope: float) -> np.ndarray:
     return _map(_leaky_relu, x, np.float32(slope))
 
 
-@kernel("leaky_relu_vjp", cost=corner_vjp_cost, **_on_cpu)
+@kernel("leaky_relu_vjp", **_corner_vjp)
 def leaky_relu_vjp(g: np.ndarray, y: None, x: np.ndarray, *, slope: float) -> np.ndarray:
     return _map_vjp(_leaky_relu_vjp, g, x, np.float32(slope))

@@ -48,7 +48,7 @@ def _blocks(q: Any, k: Any, is_causal: bool) -> Iterator[tuple[slice, slice]]:
 def _scores(q: Any, k: Any, mask: Any, rows: slice, cols: slice, is_causal: bool, scale: float) -> Any:
     """Scaled products of a block of queries with its keys; -inf where a query may not attend."""
     xp = array_module(q)
-    scores = np.matmul(q[..., rows, :] * scale, k[..., cols, :].swapaxes(-1, -2))
+    scores = (q[..., rows, :] * scale) @ k[..., cols, :].swapaxes(-1, -2)
     if is_causal:
         future = xp.arange(cols.start, cols.stop) > xp.arange(rows.start, rows.stop)[:, None]
         scores = xp.where(future, -np.inf, scores)
@@ -78,7 +78,7 @@ def scaled_dot_product_attention(
         total = weights.sum(-1, keepdims=True)
         attends = total > 0
         weights /= xp.where(attends, total, 1)
-        y[..., rows, :] = np.matmul(weights, wide_v[..., cols, :])
+        y[..., rows, :] = weights @ wide_v[..., cols, :]
         lse[..., rows] = xp.where(attends, top + np.log(xp.where(attends, total, 1)), np.inf)[..., 0]
     return y.astype(q.dtype, copy=False), lse
 
@@ -107,14 +107,14 @@ def scaled_dot_product_attention_vjp(
         scores = _scores(wide_q, wide_k, mask, rows, cols, is_causal, scale)
         weights = np.exp(scores - lse[..., rows, None])
         slope = g[..., rows, :]
-        dv[..., cols, :] += np.matmul(weights.swapaxes(-1, -2), slope)
-        dscores = np.matmul(slope, wide_v[..., cols, :].swapaxes(-1, -2))
+        dv[..., cols, :] += weights.swapaxes(-1, -2) @ slope
+        dscores = slope @ wide_v[..., cols, :].swapaxes(-1, -2)
         dscores -= mean[..., rows, :]
         dscores *= weights
         if dmask is not None:
             dmask[..., rows, cols] = dscores
         dscores *= scale
-        dq[..., rows, :] = np.matmul(dscores, wide_k[..., cols, :])
-        dk[..., cols, :] += np.matmul(dscores.swapaxes(-1, -2), wide_q[..., rows, :])
+        dq[..., rows, :] = dscores @ wide_k[..., cols, :]
+        dk[..., cols, :] += dscores.swapaxes(-1, -2) @ wide_q[..., rows, :]
     grads = [d.astype(x.dtype, copy=False) for d, x in ((dq, q), (dk, k), (dv, v))]
     return *grads, None if dmask is None else dmask.astype(mask.dtype, copy=False)

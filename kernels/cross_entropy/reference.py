@@ -101,11 +101,13 @@ def cross_entropy_vjp(
     spread = spread * (label_smoothing / classes)
     total = classes if weight is None else weight.sum()
 
-    dx = np.exp(logits - lse.reshape(*lead, 1))
+    dx = logits.copy(order="C")  # so that its rows can be numbered below
+    dx -= lse.reshape(*lead, 1)
+    np.exp(dx, out=dx)
     dx *= (at_target + spread * total)[..., None]
     if label_smoothing:
         dx -= spread[..., None] if weight is None else spread[..., None] * weight
-    chosen = found[..., None]
-    xp.put_along_axis(dx, chosen, xp.take_along_axis(dx, chosen, -1) - at_target[..., None], -1)
+    chosen = xp.arange(found.size), found.reshape(-1)
+    dx.reshape(-1, classes)[chosen] -= at_target.reshape(-1)
     dx = dx[0] if x.ndim == 1 else np.moveaxis(dx, -1, 1)
     return dx.astype(x.dtype, copy=False), None, None

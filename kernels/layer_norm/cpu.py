@@ -17,7 +17,7 @@ from ..registry import kernel
 from ..vecmath import ONE, ZERO, vector_sums
 from .reference import value_cost, vjp_cost
 
-COMPILED_FROM = 1 << 10  # elements; NumPy is as quick below
+COMPILED_FROM = 1 << 10  # elements; below, NumPy's few microseconds are not worth a compilation
 PARALLEL_FROM = 1 << 15  # elements; below this a second thread costs more than it saves
 BLOCKS = 16
 

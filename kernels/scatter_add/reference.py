@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..arrays import array_module, widen
 from ..registry import Cost, kernel
 
@@ -21,6 +23,8 @@ def scatter_add(source: Any, index: Any, *, rows: int) -> Any:
     """
     xp = array_module(source)
     wide = widen(source)
+    if wide.dtype.kind in "biu":  # CUDA has no atomic sum of int64; that of uint64 wraps around to the same bits
+        wide = wide.astype(np.uint64)
     out = xp.zeros((rows, source.shape[1]), wide.dtype)
     xp.add.at(out, index, wide)
     return out.astype(source.dtype, copy=False)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import scratchgen as sg
@@ -28,7 +29,7 @@ LOG_VARIANCES = (-30.0, 20.0)  # what a head may put out: beyond this exp() and 
 PIXELS = (-3, -2, -1)
 
 
-# -------------------------------------------------------------------------------------------------- distributions
+# --- distributions
 
 
 class Gaussian(NamedTuple):
@@ -37,8 +38,8 @@ class Gaussian(NamedTuple):
     mean: Tensor
     log_variance: Tensor
 
-    def rsample(self, generator: Generator, count: int | None = None) -> Tensor:
-        """One draw, or ``count`` of them stacked in front. Differentiable in mean and variance (section 2.4)."""
+    def sample(self, generator: Generator, count: int | None = None) -> Tensor:
+        """One draw, or ``count`` of them stacked in front; differentiable in mean and variance (section 2.4)."""
         shape = self.mean.shape if count is None else (count, *self.mean.shape)
         eps = sg.randn(shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
         return self.mean + sg.exp(0.5 * self.log_variance) * eps
@@ -63,8 +64,8 @@ class Bernoulli(NamedTuple):
         """The probability of a 1."""
         return sg.sigmoid(self.logits)
 
-    def rsample(self, generator: Generator) -> Tensor:
-        """One draw of zeros and ones (not differentiable)."""
+    def sample(self, generator: Generator) -> Tensor:
+        """One draw of zeros and ones; not differentiable."""
         uniform = sg.rand(self.logits.shape, generator=generator, device=self.logits.device)
         return (uniform < self.mean).to(self.logits.dtype)
 
@@ -98,7 +99,7 @@ class GaussianHead(nn.Module):
         return Gaussian(mean, log_variance.clamp(*LOG_VARIANCES))
 
 
-# --------------------------------------------------------------------------------------------------------- the model
+# --- the model
 
 
 class Bound(NamedTuple):
@@ -159,7 +160,7 @@ class VAE(nn.Module):
     def elbo(self, x: Tensor, generator: Generator, label: Tensor | None = None) -> Bound:
         """The bound (3), its expectation by one draw of z, its KL in closed form: the estimator (10)."""
         q = self.encode(x, label)
-        z = q.rsample(generator)
+        z = q.sample(generator)
         log_likelihood = self.decode(z, label).log_prob(x).sum(PIXELS)
         return Bound(log_likelihood, q.kl())
 
@@ -173,7 +174,7 @@ class VAE(nn.Module):
         the warm-up, as in ``Bound.objective``.
         """
         q = self.encode(x, label)
-        z = q.rsample(generator, count)  # (K, N, latent)
+        z = q.sample(generator, count)  # (K, N, latent)
         log_likelihood = self.decode(z, label).log_prob(x).sum(PIXELS)
         log_prior = -0.5 * (LOG_2PI + z**2).sum(-1)
         log_weights = log_likelihood + beta * (log_prior - q.log_prob(z).sum(-1))  # (K, N)
@@ -181,8 +182,8 @@ class VAE(nn.Module):
 
     def prior(self, count: int, generator: Generator) -> Tensor:
         """``count`` draws (count, latent) of z ~ N(0, I)."""
-        device = self.mean.weight.device
-        return sg.randn((count, self.latent), generator=generator, device=device)
+        like = self.mean.weight
+        return sg.randn((count, self.latent), generator=generator, dtype=like.dtype, device=like.device)
 
     def _condition(self, label: Tensor | None) -> Tensor | None:
         if (label is None) != (self.classes == 0):
@@ -197,7 +198,7 @@ class VAE(nn.Module):
 Observation = type[Bernoulli] | GaussianHead
 
 
-# ----------------------------------------------------------------------------------------------------- its networks
+# --- its networks
 
 
 def dense(
@@ -216,18 +217,19 @@ def dense(
     the layers next to the pixels.
     """
     pixels = math.prod(shape)
-    encoder: list[nn.Module] = []
-    for index, (fan_in, width) in enumerate(zip((pixels + classes, *hidden), hidden, strict=False)):
-        encoder += [nn.Linear(fan_in, width), activation()]
-        encoder += [nn.Dropout(dropout)] if index == 0 and dropout else []
-    decoder: list[nn.Module] = []
-    for fan_in, width in zip((latent + classes, *hidden[::-1]), hidden[::-1], strict=False):
-        decoder += [nn.Linear(fan_in, width), activation()]
-    decoder += [nn.Dropout(dropout)] if hidden and dropout else []
+    encoder = _layers((pixels + classes, *hidden), activation)
+    decoder = _layers((latent + classes, *reversed(hidden)), activation)
+    if hidden and dropout:
+        encoder.insert(2, nn.Dropout(dropout))
+        decoder.append(nn.Dropout(dropout))
+    first, last = (hidden[0], hidden[-1]) if hidden else (latent + classes, pixels + classes)
     out = (_outputs(observe) * shape[0], *shape[1:])
-    decoder += [nn.Linear(hidden[0] if hidden else latent + classes, math.prod(out)), nn.Unflatten(1, out)]
-    features = hidden[-1] if hidden else pixels + classes
-    return VAE(_DenseEncoder(*encoder), features, nn.Sequential(*decoder), latent, observe, classes)
+    decoder += [nn.Linear(first, math.prod(out)), nn.Unflatten(1, out)]
+    return VAE(_DenseEncoder(*encoder), last, nn.Sequential(*decoder), latent, observe, classes)
+
+
+def _layers(widths: Sequence[int], activation: type[nn.Module]) -> list[nn.Module]:
+    return [layer for fan_in, width in pairwise(widths) for layer in (nn.Linear(fan_in, width), activation())]
 
 
 class _DenseEncoder(nn.Module):
@@ -264,14 +266,12 @@ def convolutional(
         )
     inner = (channels[-1], shape[1] // factor, shape[2] // factor)
     encoder: list[nn.Module] = []
-    for fan_in, width in zip((shape[0] + classes, *channels), channels, strict=False):
+    for fan_in, width in pairwise((shape[0] + classes, *channels)):
         encoder += [nn.Conv2d(fan_in, width, 4, stride=2, padding=1), activation()]
-    encoder += [nn.Flatten(), nn.Linear(math.prod(inner), hidden), activation()]
-    encoder += [nn.Dropout(dropout)] if dropout else []
-    decoder: list[nn.Module] = [nn.Linear(latent + classes, hidden), activation()]
-    decoder += [nn.Dropout(dropout)] if dropout else []
+    encoder += [nn.Flatten(), nn.Linear(math.prod(inner), hidden), activation(), nn.Dropout(dropout)]
+    decoder = [nn.Linear(latent + classes, hidden), activation(), nn.Dropout(dropout)]
     decoder += [nn.Linear(hidden, math.prod(inner)), activation(), nn.Unflatten(1, inner)]
-    for fan_in, width in zip(channels[::-1], channels[-2::-1], strict=False):
+    for fan_in, width in pairwise(reversed(channels)):
         decoder += [nn.ConvTranspose2d(fan_in, width, 4, stride=2, padding=1), activation()]
     decoder += [nn.ConvTranspose2d(channels[0], _outputs(observe) * shape[0], 4, stride=2, padding=1)]
     return VAE(_ConvEncoder(*encoder), hidden, nn.Sequential(*decoder), latent, observe, classes)
@@ -294,7 +294,7 @@ def _outputs(observe: Observation) -> int:
     return 2 if isinstance(observe, GaussianHead) and observe.variance == "pixel" else 1
 
 
-# ------------------------------------------------------------------------------------------- looking at the latents
+# --- looking at the latents
 
 
 def linear_path(a: Tensor, b: Tensor, steps: int) -> Tensor:
@@ -310,12 +310,12 @@ def spherical_path(a: Tensor, b: Tensor, steps: int) -> Tensor:
     not.
     """
     t = _positions(steps, a)
-    cosine = (a * b).sum(-1, keepdim=True) / (a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True))
-    angle = sg.acos(cosine.clamp(-1.0, 1.0))
-    near = angle < 1e-4  # the line and the arc agree, and the arc's formula is 0 / 0
-    sine = sg.where(near, 1.0, sg.sin(angle))
+    lengths = a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)
+    angle = sg.acos(((a * b).sum(-1, keepdim=True) / lengths.clamp(min=1e-12)).clamp(-1.0, 1.0))
+    aligned = sg.sin(angle) < 1e-4  # same direction: the arc is the line; opposite ones: no arc is the shortest
+    sine = sg.where(aligned, 1.0, sg.sin(angle))
     arc = (sg.sin((1 - t) * angle) * a + sg.sin(t * angle) * b) / sine
-    return sg.where(near, linear_path(a, b, steps), arc)
+    return sg.where(aligned, linear_path(a, b, steps), arc)
 
 
 def _positions(steps: int, like: Tensor) -> Tensor:

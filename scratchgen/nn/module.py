@@ -140,19 +140,7 @@ class Module:
 
     def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
         """This module and all below it, with dotted names; a shared one once unless ``remove_duplicate`` is False."""
-        seen: set[int] = set()
-
-        def walk(module: Module, name: str) -> Iterator[tuple[str, Module]]:
-            if id(module) in seen:
-                return
-            if remove_duplicate:
-                seen.add(id(module))
-            yield name, module
-            for key, value in tuple(vars(module).items()):
-                if isinstance(value, Module):
-                    yield from walk(value, f"{name}.{key}" if name else key)
-
-        return walk(self, prefix)
+        return _walk(self, prefix, set() if remove_duplicate else None)
 
     def modules(self) -> Iterator[Module]:
         """This module and all below it, each once."""
@@ -330,6 +318,18 @@ class Module:
             return f"{self._get_name()}({extra})"
         lines = "\n".join([*extra.splitlines(), *children]).replace("\n", "\n  ")
         return f"{self._get_name()}(\n  {lines}\n)"
+
+
+def _walk(module: Module, name: str, seen: set[int] | None) -> Iterator[tuple[str, Module]]:
+    """``module`` and all below it that were not ``seen``. A closure that calls itself would be a reference cycle."""
+    if seen is not None:
+        if id(module) in seen:
+            return
+        seen.add(id(module))
+    yield name, module
+    for key, value in tuple(vars(module).items()):
+        if isinstance(value, Module):
+            yield from _walk(value, f"{name}.{key}" if name else key, seen)
 
 
 def _pick(name: str, module: Module, kind: str, list_all: Callable[[Module], Iterable[tuple[str, Any]]]) -> Any:

@@ -213,7 +213,7 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tens
     """``x`` limited to [``min_val``, ``max_val``]; its derivative at the limits is 0, where that of ``clamp`` is 1."""
     if min_val > max_val:
         raise ValueError(f"hardtanh: min_val {min_val} is above max_val {max_val}")
-    return _hardtanh(input, low=min_val, high=max_val)
+    return _hardtanh(floating(input), low=min_val, high=max_val)
 
 
 def relu6(input: Tensor) -> Tensor:
@@ -264,7 +264,7 @@ def selu(input: Tensor) -> Tensor:
 
 def hardsigmoid(input: Tensor) -> Tensor:
     """``min(max(x + 3, 0), 6) / 6``."""
-    return hardtanh(floating(input) + 3, 0.0, 6.0) / 6
+    return hardtanh(input + 3, 0.0, 6.0) / 6
 
 
 def hardswish(input: Tensor) -> Tensor:

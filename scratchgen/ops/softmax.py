@@ -108,6 +108,7 @@ def gumbel_softmax(
     """
     if tau <= 0:
         raise ValueError(f"gumbel_softmax: the temperature tau must be positive, got {tau}")
+    logits = floating(logits)
     noise = gumbel(logits.shape, generator=generator, dtype=logits.dtype, device=logits.device)
     soft = softmax((logits + noise) / tau, dim)
     if not hard:

@@ -10,7 +10,7 @@ from scratchgen.declare import OPS
 
 from .table import NOT_IN_TORCH, case, normal
 
-INSIDE: dict[str, tuple[Any, ...]] = {  # name -> inputs, and attributes last
+INTERNALS: dict[str, tuple[Any, ...]] = {  # name -> inputs, and attributes last
     "sum_to": (normal(2, 3, 4), {"shape": (3, 1)}),
     "spread": (normal(3), {"shape": (3, 4), "dim": (1,)}),
     "unslice": (normal(2, 2), {"index": (slice(0, 4, 2),), "shape": (5, 2), "value": 0.5}),
@@ -25,6 +25,6 @@ INSIDE: dict[str, tuple[Any, ...]] = {  # name -> inputs, and attributes last
     ),
     "pool_scatter": (normal(1, 1, 2, 2), np.array([[[[0, 3], [3, 1]]]]), {"size": (2, 2)}),
 }  # fmt: skip
-for name, (*inputs, attrs) in INSIDE.items():
+for name, (*inputs, attrs) in INTERNALS.items():
     case(f"{name}, by its name", lambda L, *xs, op=OPS[name], attrs=attrs: op(*xs, **attrs), *inputs,
          unlike_torch=NOT_IN_TORCH)  # fmt: skip
