@@ -199,7 +199,7 @@ def select(op: str, device: str, arrays: tuple[Any, ...], attrs: dict[str, Any],
             asked.runs_on(device) and asked.accepts(dtype) and (asked.when is None or asked.when(*arrays, **attrs))
         ):
             raise ValueError(
-                f"{op}: the implementation {asked.impl!r}, asked for by name, does not take {_shown(arrays)} on {device}"
+                f"{op}: {asked.impl!r}, asked for by name, does not take {_shown(arrays)} on {device}"
             )
         return asked
     key = (op, device, dtype)
