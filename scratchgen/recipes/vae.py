@@ -117,7 +117,10 @@ class VAERecipe(Recipe):
         },
         "full": {"*": VAEConfig(steps=120_000, batch_size=100, learning_rate=4e-3, activation="silu")},
     }
-    expected: ClassVar[str] = ""
+    expected: ClassVar[str] = (
+        "tiny on digits: -ELBO 17.5, IW-500 16.8 nats (mixture of 100 Bernoullis: 18.0), a minute; "
+        "tiny on mnist: -ELBO 94.5, IW-200 90.7 nats (mixture: 139.2), 256 s on two cores"
+    )
 
     config: VAEConfig
     dataset: ImageDataset[Images]
