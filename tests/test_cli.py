@@ -137,7 +137,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-m", "scratchgen", "train", "vae", "--data", "digits", "--out", str(folder)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
         deadline = time.monotonic() + 120
-        while not (folder / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        while not (folder / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=60)[1]
