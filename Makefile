@@ -25,8 +25,10 @@ SHELL := bash
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
+# One thread for BLAS: as quick here as two, and other programs on the machine cannot stall it (two threads of BLAS wait
+# for each other, twenty times longer if one of them has lost its core).
 demo: $(VENV)/.demo  ## install, train a VAE on real MNIST digits, say where its pictures and its report are
-	$(BIN)/scratchgen train vae --preset tiny --data mnist-5k --out $(DEMO)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/scratchgen train vae --preset tiny --data mnist-5k --out $(DEMO)
 	$(BIN)/scratchgen evaluate $(DEMO)
 	@printf '\nPictures:\n'; find $(DEMO) -name '*.png' | sort | sed 's/^/  /'
 	@printf 'Report:\n  %s\n' $(DEMO)/report.json
