@@ -44,7 +44,9 @@ def conditional(tmp_path_factory: pytest.TempPathFactory) -> VAERecipe:
     )  # fmt: skip
     train(made, 700)
     cache = tmp_path_factory.mktemp("cache")
-    made._classifier = metrics.feature_classifier("digits", made.train, made.dataset.trainval.labels, cache=cache)
+    made._classifier = metrics.feature_classifier(
+        "digits", made.train_images, made.dataset.trainval.labels, cache=cache
+    )
     return made
 
 
@@ -53,13 +55,13 @@ def conditional(tmp_path_factory: pytest.TempPathFactory) -> VAERecipe:
 
 def test_digits_are_one_from_half_grey_on() -> None:
     made = recipe()
-    np.testing.assert_array_equal(made.test, made.dataset.test.pixels >= 8)
-    assert made.test.dtype == np.float32
+    np.testing.assert_array_equal(made.test_images, made.dataset.test.pixels >= 8)
+    assert made.test_images.dtype == np.float32
 
 
 def test_dynamic_binarisation_draws_anew_for_training_and_once_for_testing() -> None:
     first, second = recipe(0, binarise="dynamic"), recipe(1, binarise="dynamic")
-    np.testing.assert_array_equal(first.test, second.test)
+    np.testing.assert_array_equal(first.test_images, second.test_images)
     grey = np.tile(first.dataset.test.x[:1], (20_000, 1, 1, 1))
     drawn = first._observe(grey, first.generator).numpy()
     assert set(np.unique(drawn)) == {0, 1}
@@ -72,9 +74,9 @@ def test_dynamic_binarisation_draws_anew_for_training_and_once_for_testing() -> 
 
 def test_gaussian_pixels_are_dequantised_levels() -> None:
     made = recipe(likelihood="gaussian")
-    levels = np.floor(made.test * 17)
+    levels = np.floor(made.test_images * 17)
     np.testing.assert_array_equal(levels, made.dataset.test.pixels)
-    offset = made.test * 17 - levels
+    offset = made.test_images * 17 - levels
     assert abs(offset.mean() - 0.5) < 0.01
     assert abs(offset.var() - 1 / 12) < 0.002
 
@@ -170,8 +172,8 @@ def test_evaluation_of_a_conditional_vae_generates_the_class_asked_for(condition
 def test_baselines_are_exact(conditional: VAERecipe) -> None:
     found = conditional.baselines()
     independent, mixture = found["independent pixels"], found["mixture of 100 Bernoullis"]
-    p = (conditional.train.reshape(1437, 64).sum(0, np.float64) + 0.5) / 1438
-    nats = -np.where(conditional.test.reshape(360, 64) > 0, np.log(p), np.log1p(-p)).sum(1)
+    p = (conditional.train_images.reshape(1437, 64).sum(0, np.float64) + 0.5) / 1438
+    nats = -np.where(conditional.test_images.reshape(360, 64) > 0, np.log(p), np.log1p(-p)).sum(1)
     assert independent["neg_elbo"] == independent["iw_20"] == pytest.approx(nats.mean(), rel=1e-9)
     assert independent["neg_elbo_se"] == pytest.approx(nats.std(ddof=1) / np.sqrt(360), rel=1e-9)
     assert independent["neg_elbo"] == pytest.approx(25.21, abs=0.01)

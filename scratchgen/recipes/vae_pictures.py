@@ -37,7 +37,7 @@ def draw_pictures(recipe: VAERecipe, folder: Path, step: int) -> None:
 
 def reconstructions(recipe: VAERecipe, path: Path) -> None:
     """Test images, and below each the mean of p(x|z) at the mean of q(z|x)."""
-    x, label = next(recipe.batches_of(recipe.test, recipe.dataset.test.labels, 48))
+    x, label = next(recipe.batches_of(recipe.test_images, recipe.dataset.test.labels, 48))
     again = recipe.model.decode(recipe.model.encode(x, label).mean, label).mean
     viz.reconstructions(path, _array(x), _array(again))
 
@@ -49,7 +49,7 @@ def interpolations(recipe: VAERecipe, path: Path, steps: int = 11) -> None:
     # Where the label is given z says nothing of the class, so the way stays within one.
     ends = (first, second) if recipe.config.conditional else (first[0::2], first[1::2])
     label = recipe.label(labels[first])
-    z_a, z_b = (model.encode(sg.as_tensor(recipe.test[rows], device=recipe.device), label).mean for rows in ends)
+    z_a, z_b = (model.encode(sg.as_tensor(recipe.test_images[rows], device=recipe.device), label).mean for rows in ends)
     ways = [model.decode(way(z_a, z_b, steps), label).mean for way in (linear_path, spherical_path)]
     rows = sg.stack(ways, 1).transpose(0, 2).flatten(0, 1)  # (pairs x 2, steps, C, H, W)
     viz.interpolation_grid(path, _array(rows), row_labels=["line", "circle"] * len(z_a))
@@ -57,11 +57,11 @@ def interpolations(recipe: VAERecipe, path: Path, steps: int = 11) -> None:
 
 def attribute(recipe: VAERecipe, path: Path, steps: int = 11) -> None:
     """Test images (middle column) with less and more of one attribute: the amount of ink."""
-    train, labels = recipe.train[:TRAINING_IMAGES], recipe.dataset.trainval.labels[:TRAINING_IMAGES]
+    train, labels = recipe.train_images[:TRAINING_IMAGES], recipe.dataset.trainval.labels[:TRAINING_IMAGES]
     ink = train.mean((1, 2, 3))
     z = sg.cat([recipe.model.encode(x, label).mean for x, label in recipe.batches_of(train, labels)])
     direction = attribute_vector(z, sg.as_tensor(ink > np.median(ink), device=recipe.device))
-    x, label = next(recipe.batches_of(recipe.test, recipe.dataset.test.labels, 10))
+    x, label = next(recipe.batches_of(recipe.test_images, recipe.dataset.test.labels, 10))
     amounts = np.linspace(-2, 2, steps, dtype=np.float32)
     shift = sg.as_tensor(amounts[:, None, None], device=recipe.device) * direction
     varied = recipe.model.decode(recipe.model.encode(x, label).mean + shift, label).mean
@@ -70,7 +70,7 @@ def attribute(recipe: VAERecipe, path: Path, steps: int = 11) -> None:
 
 def latents(recipe: VAERecipe, path: Path) -> None:
     """Posterior means of test images, coloured by class; of more than two dimensions the two principal components."""
-    x, label = next(recipe.batches_of(recipe.test, recipe.dataset.test.labels))
+    x, label = next(recipe.batches_of(recipe.test_images, recipe.dataset.test.labels))
     means = _array(recipe.model.encode(x, label).mean)
     title = "means of q(z|x)"
     if recipe.config.latent > 2:
