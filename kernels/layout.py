@@ -48,6 +48,13 @@ def from_rows(rows: np.ndarray, shape: tuple[int, ...], order: tuple[int, ...]) 
     return rows.reshape([shape[i] for i in order]).transpose(back)
 
 
+def around(a: np.ndarray, dim: int, order: tuple[int, ...]) -> np.ndarray:
+    """``a`` as [before, n, after] with the dimensions in this order and ``dim`` in the middle; copied only if need be."""
+    moved = np.ascontiguousarray(a.transpose(order))
+    at = order.index(dim % a.ndim)
+    return moved.reshape(math.prod(moved.shape[:at]), moved.shape[at], math.prod(moved.shape[at + 1 :]))
+
+
 def read_only(*arrays: np.ndarray) -> list[np.ndarray]:
     """Views of kernel inputs: Numba takes arrays that can be written and such that cannot for two types to compile."""
     views = [a.view() for a in arrays]

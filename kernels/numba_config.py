@@ -16,9 +16,15 @@ from typing import Any
 
 import numba
 from numba import njit, prange
+from numba.core.codegen import get_host_cpu_features
 from numba.np.ufunc import parallel
 
 __all__ = ["njit", "prange", "serial_and_parallel", "specialise", "threading_layer"]
+
+if numba.config.CPU_FEATURES is None:
+    # LLVM takes vectors of 256 bits even where there are 512, for the sake of processors that clocked down with the
+    # wider ones. The loops here are 1.2 to 1.4 times as fast with 512; where there are none, this changes nothing.
+    numba.config.CPU_FEATURES = get_host_cpu_features() + ",-prefer-256-bit"
 
 if numba.config.THREADING_LAYER == "default":
     numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]

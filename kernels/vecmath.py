@@ -2,7 +2,7 @@
 
 Numba has no vector library here, so ``math.exp`` in a loop is a scalar call, eight times slower than the loop could
 be. These are polynomials without branches or calls; a loop over them becomes vector code. They see no more than the
-kernels need (``exp`` of what is not positive, ``log1p`` on [0, 1]), which is also what makes them short.
+kernels need (``exp`` and ``expm1`` of what is not positive, ``log1p`` on [0, 1]), which is also what makes them short.
 
 The polynomials interpolate at Chebyshev nodes; errors, given in units in the last place (ulp), are kept by
 tests/test_kernels_vecmath.py. The only fast-math flag here is "contract": it allows a multiply and an add to be one
@@ -25,36 +25,66 @@ _f = np.float32
 ZERO, HALF, ONE, TWO = _f(0), _f(0.5), _f(1), _f(2)
 
 
+_ONE_BITS = np.int32(0x3F800000)
+
+
 @vector
 def _float_of(bits):
     """The float32 that these 32 bits are."""
     return np.int32(bits).view(np.float32)
 
 
+@vector
+def _bits_of(x):
+    """The 32 bits of a float32."""
+    return np.float32(x).view(np.int32)
+
+
 _LOG2E = _f(1.44269504)
 _LN2_HIGH, _LN2_LOW = _f(0.693359375), _f(-2.12194440e-4)  # ln 2 in two parts: n * _LN2_HIGH is exact
-_EXP_LOWEST = _f(-87.33654)  # below, e^x is no longer a normal number
+_ROUND = _f(3 << 22)  # added to a number below 2^22 and taken away, it rounds it; between, the last bits hold it
+_EXP_LOWEST = _f(-87.3)  # a little below, e^x is no longer a normal number
 _E2, _E3, _E4 = _f(0.5), _f(0.16666578), _f(0.041666556)
 _E5, _E6 = _f(0.008363173), _f(0.0013926176)
+_NOTHING = _f(-0.0)  # the one number that can be added without changing any
+
+
+@vector
+def _reduced(x):
+    """``x = n ln 2 + r`` with ``|r| <= ln(2) / 2``: n in the last bits of a float, n, r."""
+    shifted = x * _LOG2E + _ROUND
+    n = shifted - _ROUND
+    return shifted, n, (x - n * _LN2_HIGH) - n * _LN2_LOW
 
 
 @vector
 def exp_sum(x, rest):
-    """``e^(x + rest)`` for ``x <= 0`` and a ``rest`` far below 1 that ``x`` is too coarse to hold; 0 below 1e-38."""
-    inside = _EXP_LOWEST if x < _EXP_LOWEST else x
-    n = np.floor(inside * _LOG2E + HALF)
-    r = inside - n * _LN2_HIGH
-    r = (r - n * _LN2_LOW) + rest
-    p = (((_E6 * r + _E5) * r + _E4) * r + _E3) * r + _E2
-    p = (p * r) * r + r + ONE
-    power = _float_of((np.int32(n) + np.int32(127)) << np.int32(23))
-    return ZERO if x < _EXP_LOWEST else p * power
+    """``e^(x + rest)`` for ``x <= 0`` and a ``rest`` far below 1 that ``x`` is too coarse to hold; 0 below 1.2e-38."""
+    shifted, _, r = _reduced(x)
+    r += rest
+    p = (((((_E6 * r + _E5) * r + _E4) * r + _E3) * r + _E2) * r + ONE) * r + ONE
+    scaled = _float_of(_bits_of(p) + (_bits_of(shifted) << np.int32(23)))  # times 2^n, by adding n to the exponent
+    total = x + rest
+    none = ZERO if ZERO > total else total  # 0, or NaN
+    return scaled if total >= _EXP_LOWEST else none
 
 
 @vector
 def exp(x):
-    """``e^x`` for ``x <= 0``, within 1.5 ulp; 0 below 1e-38."""
-    return exp_sum(x, ZERO)
+    """``e^x`` for ``x <= 0``, within 1 ulp; 0 below 1.2e-38."""
+    return exp_sum(x, _NOTHING)
+
+
+_EXPM1_LOWEST = _f(-18)  # below, e^x is less than half an ulp of 1
+
+
+@vector
+def expm1(x):
+    """``e^x - 1`` for ``x <= 0``, within 2 ulp, near 0 too."""
+    shifted, _, r = _reduced(_EXPM1_LOWEST if x < _EXPM1_LOWEST else x)
+    q = (((((_E6 * r + _E5) * r + _E4) * r + _E3) * r + _E2) * r) * r + r
+    power = _float_of((_bits_of(shifted) << np.int32(23)) + _ONE_BITS)
+    return power * q + (power - ONE)
 
 
 _L0, _L1, _L2 = _f(2), _f(0.6666668), _f(0.3999871)
@@ -113,10 +143,30 @@ def normal_cdf(x):
     return (ONE - q if x > ZERO else q), _INV_SQRT_2PI * e
 
 
-@njit(fastmath={"nnan", "nsz", "reassoc"}, error_model="numpy", nogil=True)
+_ALL_BUT_SIGN = np.int32(0x7FFFFFFF)
+
+
+@vector
+def _ordered(bits):
+    """Bits of floats as integers in the order of the floats, and back; NaNs lie beyond the infinities."""
+    return bits ^ ((bits >> np.int32(31)) & _ALL_BUT_SIGN)
+
+
+@njit(nogil=True)
 def largest(row):
-    """The largest number of ``row``; not defined if one is NaN, which every use of it then meets by itself."""
-    top = row[0]
+    """The largest number of ``row``, or maybe NaN if one is, which every use of it then meets by itself.
+
+    Of integers, because LLVM does not vectorise a maximum of floats, whose order is not total.
+    """
+    top = _ordered(_bits_of(row[0]))
     for j in range(1, row.size):
-        top = max(top, row[j])
-    return top
+        top = max(top, _ordered(_bits_of(row[j])))
+    return _float_of(_ordered(top))
+
+
+@vector
+def tanh(x):
+    """``tanh(x)``, within 3 ulp, near 0 too."""
+    less = expm1(-TWO * abs(x))
+    y = less / (TWO + less)
+    return y if x < ZERO else -y

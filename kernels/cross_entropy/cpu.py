@@ -38,7 +38,10 @@ def _row(x, target, w, counts, weight, smoothing):
 def _vjp_row(x, target, at_target, spread, weight, total, lse, dx):
     scale = at_target + spread * total
     for j in range(x.size):
-        dx[j] = scale * exp(x[j] - lse) - spread * weight[j]
+        dx[j] = scale * exp(x[j] - lse)
+    if spread != ZERO:
+        for j in range(x.size):
+            dx[j] -= spread * weight[j]
     dx[target] -= at_target
 
 
@@ -107,8 +110,11 @@ def cross_entropy_vjp(
     at_target = at_target * np.float32(1 - label_smoothing)
     spread = spread * np.float32(label_smoothing / logits.shape[1])
     of_class = _class_weights(weight, logits.shape[1])
-    dx = np.empty_like(logits)
+    dx = np.empty_like(x)
+    gradients = _matrix(dx)
     run = _vjp[x.size >= PARALLEL_FROM]
-    run(*read_only(logits, found, at_target, spread, of_class), of_class.sum(), *read_only(lse.reshape(-1)), dx)
-    dx = dx.reshape(rows(x).shape)
-    return dx[0] if x.ndim == 1 else np.moveaxis(dx, -1, 1), None, None
+    run(*read_only(logits, found, at_target, spread, of_class), of_class.sum(), *read_only(lse.reshape(-1)), gradients)
+    if not np.may_share_memory(dx, gradients):  # the classes lie across memory
+        gradients = gradients.reshape(rows(x).shape)
+        dx = gradients[0] if x.ndim == 1 else np.moveaxis(gradients, -1, 1)
+    return dx, None, None

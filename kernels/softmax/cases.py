@@ -16,8 +16,11 @@ def _points(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
     yield "short rows", 4 * rng.standard_normal((5000, 10)), 1
     yield "channels last", rng.standard_normal((2, 20, 30, 16)).transpose(0, 3, 1, 2), 1
     yield "across memory", rng.standard_normal((50, 40, 3)), 0
+    yield "across memory, few apart", rng.standard_normal((200, 40, 3)), 1
+    yield "across memory, in blocks", 4 * rng.standard_normal((3, 70, 11, 19)), 1
     yield "with gaps", rng.standard_normal((200, 30))[::-2, 3:20], 1
     yield "far from 0", rng.integers(-8, 8, (100, 50)) + 1024.0, 1  # whole numbers, exact in float16 too
+    yield "one row for all", np.broadcast_to(rng.standard_normal((40, 1, 30)), (40, 30, 30)), 1
     masked = rng.standard_normal((100, 50))
     masked[np.tri(100, 50, 5, dtype=bool)] = -np.inf
     yield "masked, the last rows wholly", masked, 1
