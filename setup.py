@@ -22,7 +22,7 @@ setup(
     # CUDA sources are read at run time, and each op's README tells the story of its kernels.
     package_data={
         "scratchgen": ["py.typed"],
-        "scratchgen.kernels": ["**/*.cu", "**/*.cuh", "**/*.h", "**/*.md"],
+        "scratchgen.kernels": ["**/*.cu", "**/*.cuh", "**/*.h", "**/*.cpp", "**/*.json", "**/*.md"],
     },
     include_package_data=False,
 )

@@ -1,0 +1,6 @@
+"""CUDA kernels on the CPU: compiled by g++, their threads as fibers, every access looked at. docs/cuda-without-a-gpu.md."""
+
+from .errors import EmulatorError
+from .run import CHANGED, INPUT, OUTPUT, VALUE, Counters, Library, emulator
+
+__all__ = ["CHANGED", "INPUT", "OUTPUT", "VALUE", "Counters", "EmulatorError", "Library", "emulator"]

@@ -1,0 +1,112 @@
+// What the emulator's library offers: to kernels compiled by g++ (through cuda.h) and to Python (through ctypes).
+//
+// Kernels are compiled with -fsanitize=thread, whose calls before every load and store arrive in memory.cpp, so they
+// stay plain CUDA C++ on plain pointers. Everything else that a GPU would do for them comes through these functions.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+struct uint3 {
+    unsigned x, y, z;
+};
+
+struct dim3 {
+    unsigned x, y, z;
+    constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+    constexpr dim3(uint3 v) : x(v.x), y(v.y), z(v.z) {}
+};
+
+struct Bits16 {
+    uint64_t low, high;
+};
+
+enum class Collective : int { sync, shuffle, ballot, load_matrix, multiply };
+
+// What one lane brings to a collective of its warp, and what it takes home.
+struct Request {
+    uint64_t value = 0;  // shuffle: its bits; ballot: its predicate
+    int source = 0;      // shuffle: the lane to read
+    // load_matrix: this lane's row of 8 16-bit numbers in shared memory; `count` matrices go to `d`, maybe transposed
+    const void* row = nullptr;
+    bool transposed = false;
+    // multiply: fragments as in the PTX manual. `format`: 0 float16, 1 bfloat16 (m16n8k16), 2 TF32 (m16n8k8)
+    int count = 0;
+    int format = 0;
+    uint32_t a[4] = {}, b[2] = {}, d[4] = {};
+    float c[4] = {};
+};
+
+extern "C" {
+// Constant for the thread that asks, so the compiler may ask once.
+uint3 emulate_thread_index() __attribute__((const));
+uint3 emulate_block_index() __attribute__((const));
+uint3 emulate_block_size() __attribute__((const));
+uint3 emulate_grid_size() __attribute__((const));
+int emulate_lane() __attribute__((const));
+void* emulate_dynamic_shared() __attribute__((const));
+
+void emulate_barrier(int line);
+void emulate_collective(Collective kind, unsigned mask, int line, Request* request);
+
+Bits16 emulate_load(const void* address, int bytes);                    // bytes: 2, 4, 8 or 16, aligned
+void emulate_store(void* address, int bytes, uint64_t low, uint64_t high);
+void emulate_atomic(void* address, int bytes);                          // checks one that is about to happen
+
+// Asynchronous copies of 4, 8 or 16 bytes to shared memory, `given` of them from `source` and zeros after them.
+void emulate_copy_async(void* target, const void* source, int bytes, int given);
+void emulate_copy_commit();
+void emulate_copy_wait(int groups);  // until at most so many of the latest groups are under way
+
+void emulate_assert(const char* what);  // a device-side assertion that has failed
+}
+
+// --- the table of kernels that every compiled .cu file exports (entry.h)
+
+struct Parameter {
+    char kind;     // 'p' pointer, 'c' pointer to const, 'i' integer, 'u' unsigned, 'f' float, 's' struct
+    int bytes;     // of the number pointed to, or of the value
+};
+
+struct KernelEntry {
+    const char* name;
+    void (*call)(void* const* arguments);
+    const Parameter* parameters;
+    int count;
+};
+
+// --- Python's side
+
+enum Mode : int { INPUT, OUTPUT, CHANGED, VALUE };
+
+struct Argument {
+    void* data;      // the array's memory, or the value
+    size_t bytes;
+    int mode;
+    int item;        // bytes of an element
+    int misplaced;   // the array's distance from 256-byte alignment on a device
+};
+
+struct Options {
+    unsigned seed;   // 0: fair round-robin; else an adversarial schedule of its own
+    int checks;
+    int counters;
+};
+
+struct Report {
+    char kind[32];
+    char message[480];
+    uint64_t pc;     // relative to the kernel library
+    unsigned block[3], thread[3];
+    int in_block;    // whether block and thread mean something
+};
+
+struct Counters {
+    uint64_t global_read, global_written, shared_read, shared_written;  // bytes
+    uint64_t global_requests, global_sectors, ideal_sectors;            // warp-wide accesses; 32-byte sectors touched
+    uint64_t shared_requests, shared_passes;                            // passes beyond requests are bank conflicts
+    uint64_t barriers, collectives, tensor_flops;
+};
+
+struct Image {
+    char *begin, *shared, *end;  // a kernel library in memory; [shared, end) is its static shared memory
+};

@@ -1,0 +1,84 @@
+// A model of what the memory system would do: lanes that make the same access in the same turn make it together.
+//
+// Global memory moves in sectors of 32 bytes: a warp's access costs as many as it touches. Shared memory has 32 banks of
+// 4 bytes: a warp's access takes as many passes as the worst bank has different words to give. Accesses of 8 and 16
+// bytes a lane go in two and four parts. This is a model: no cache, no merging of stores, no clock.
+#include <algorithm>
+#include <tuple>
+#include <unordered_map>
+#include <vector>
+
+#include "state.h"
+
+namespace {
+
+struct Seen {
+    const void* pc;
+    unsigned warp, turn, lane;
+    uintptr_t address;
+    int bytes;
+    Place place;
+    Use use;
+};
+
+std::vector<Seen> log_of_block;
+std::unordered_map<uint64_t, unsigned> turns;  // of each thread at each instruction
+
+void count_global(const Seen* from, const Seen* to) {
+    std::vector<uintptr_t> sectors;
+    uint64_t bytes = 0;
+    for (const Seen* s = from; s != to; s++) {
+        bytes += s->bytes;
+        for (uintptr_t a = s->address / 32; a <= (s->address + s->bytes - 1) / 32; a++) sectors.push_back(a);
+    }
+    std::sort(sectors.begin(), sectors.end());
+    Counters& c = *launch.counters;
+    c.global_sectors += std::unique(sectors.begin(), sectors.end()) - sectors.begin();
+    c.ideal_sectors += (bytes + 31) / 32;
+    c.global_requests++;
+    (from->use == Use::read ? c.global_read : c.global_written) += bytes;
+}
+
+void count_shared(const Seen* from, const Seen* to) {
+    const int parts = std::max(1, from->bytes / 4), lanes = int(WARP) / parts;
+    Counters& c = *launch.counters;
+    for (int part = 0; part < parts; part++) {
+        std::vector<uintptr_t> words;
+        for (const Seen* s = from; s != to; s++) {
+            if (int(s->lane) / lanes != part) continue;
+            (s->use == Use::read ? c.shared_read : c.shared_written) += s->bytes;
+            for (uintptr_t w = s->address / 4; w <= (s->address + s->bytes - 1) / 4; w++) words.push_back(w);
+        }
+        if (words.empty()) continue;
+        std::sort(words.begin(), words.end());
+        words.erase(std::unique(words.begin(), words.end()), words.end());
+        int in_bank[32] = {};
+        for (uintptr_t w : words) in_bank[w % 32]++;
+        c.shared_passes += *std::max_element(in_bank, in_bank + 32);
+        c.shared_requests++;
+    }
+}
+
+}  // namespace
+
+void count_access(const void* address, int bytes, Place place, Use use, const void* pc) {
+    if (place == Place::constant) return;
+    const uint64_t key = reinterpret_cast<uintptr_t>(pc) << 10 ^ current->number;
+    log_of_block.push_back({pc, current->warp(), turns[key]++, current->lane(), reinterpret_cast<uintptr_t>(address), bytes,
+                            place, use});
+}
+
+void counters_end_block() {
+    const auto together = [](const Seen& a, const Seen& b) {
+        return std::tie(a.pc, a.warp, a.turn) < std::tie(b.pc, b.warp, b.turn);
+    };
+    std::stable_sort(log_of_block.begin(), log_of_block.end(), together);
+    for (auto from = log_of_block.begin(); from != log_of_block.end();) {
+        auto to = from;
+        while (to != log_of_block.end() && !together(*from, *to)) ++to;
+        (from->place == Place::global ? count_global : count_shared)(&*from, &*from + (to - from));
+        from = to;
+    }
+    log_of_block.clear();
+    turns.clear();
+}

@@ -1,0 +1,49 @@
+"""What the emulator finds wrong with a kernel, in words that lead to the line."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+
+class EmulatorError(RuntimeError):
+    """A kernel did what CUDA forbids, or forgot what it promised.
+
+    ``kind``: "out of bounds", "misaligned", "race", "uninitialised", "missing wait", "unwritten output",
+    "write to an input", "barrier divergence", "warp divergence", "wrong mask", "deadlock", "arithmetic" or "assertion".
+    ``location``: "file:line" of the kernel's source, or None where no single line is to blame. ``block`` and ``thread``
+    are those that ran, or None.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        kernel: str,
+        message: str,
+        location: str | None = None,
+        block: tuple[int, ...] | None = None,
+        thread: tuple[int, ...] | None = None,
+    ) -> None:
+        where = f" at {location}" if location else ""
+        who = f", block {block}, thread {thread}" if block is not None else ""
+        super().__init__(f"{kind} in {kernel}{where}{who}: {message}")
+        self.kind, self.kernel, self.location, self.block, self.thread = kind, kernel, location, block, thread
+
+
+def source_line(library: Path, pc: int) -> str | None:
+    """The line of the .cu file that the call before ``pc`` was compiled from; addr2line comes with every g++.
+
+    Of the frames inlined there it is the innermost that belongs to a kernel, not to the wrappers and headers below.
+    """
+    tool = shutil.which("addr2line")
+    if tool is None or not pc:
+        return None
+    ran = subprocess.run([tool, "-i", "-e", str(library), hex(pc - 1)], capture_output=True, text=True)
+    frames = [re.sub(r" \(discriminator \d+\)", "", line) for line in ran.stdout.splitlines() if not line.startswith("??")]
+    for frame in frames:
+        path, _, line = frame.rpartition(":")
+        if Path(path).name not in ("ptx.cuh", "cuda.h", "api.h"):
+            return f"{Path(path).name}:{line}"
+    return None

@@ -1,0 +1,345 @@
+// Every access to memory is seen here: bounds, alignment, races, reads of what was never written.
+//
+// Who may have seen what: a *segment* is the code of one thread between two of its synchronisations. Accesses by two
+// threads are in order if a block barrier lies between their segments, or, within a warp, a __syncwarp that both took
+// part in. (A shuffle is none: CUDA promises no order of memory for it.) Otherwise they race if one of them writes,
+// whichever came first in this run; blocks of one launch are never in order. Each cell of memory remembers the segment
+// that wrote it last and the last two threads that read it since.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "state.h"
+
+namespace {
+
+struct Segment {
+    uint16_t thread;
+    uint32_t epoch, time;
+};
+
+constexpr uint32_t ATOMIC = 1u << 31, PENDING = 1u << 30, NUMBER = PENDING - 1;  // flags of Cell::write
+
+std::vector<Segment> segments;      // of this block
+std::vector<uint32_t> block_starts;  // number of each block's first segment
+uint32_t block_first, epoch;
+Region* latest;
+char *shared_low, *shared_high;  // the part of static shared memory in use: what is poisoned for the next block
+uint64_t patience;               // accesses until a thread that never synchronises is given up
+std::vector<uint3> block_order;
+
+constexpr uint64_t PATIENCE = 1u << 28;
+
+uint32_t my_segment() {
+    Thread& me = *current;
+    if (!me.segment) {
+        segments.push_back({uint16_t(me.number), epoch, me.time});
+        me.segment = block_first + uint32_t(segments.size()) - 1;
+    }
+    return me.segment;
+}
+
+const Segment& of_block(uint32_t number) { return segments[number - block_first]; }
+
+bool in_order(uint32_t number) {  // whether a segment of this block lies before the running thread's
+    const Segment& s = of_block(number);
+    const Thread& me = *current;
+    return s.thread == me.number || s.epoch < epoch ||
+           (s.thread / WARP == me.warp() && me.seen[s.thread % WARP] > s.time);
+}
+
+const char* verb(Use use) { return use == Use::read ? "reads" : use == Use::write ? "writes" : "atomically changes"; }
+
+// Where an address lies, in words: "byte 12 of argument 0". Python puts the argument's name and shape in place of it.
+struct Where {
+    char text[96];
+};
+
+Where describe(const Region& region, const char* address) {
+    Where where;
+    const long offset = address - region.begin;
+    if (region.place == Place::global)
+        std::snprintf(where.text, sizeof where.text, "byte %ld of {argument %d}", offset, region.argument);
+    else if (region.place == Place::shared)
+        std::snprintf(where.text, sizeof where.text, "byte %ld of shared memory", offset);
+    else
+        std::snprintf(where.text, sizeof where.text, "byte %ld of constant memory", offset);
+    return where;
+}
+
+[[noreturn]] void out_of_bounds(const char* address, int bytes, Use use, const void* pc) {
+    const Region* nearest = nullptr;
+    long best = 1 << 20;  // the room on either side of an array
+    for (const Region& r : launch.regions) {
+        const long before = r.begin - address, after = address + bytes - (r.begin + long(r.bytes));
+        const long distance = std::max(before, after);
+        if (distance < best && (r.bytes || r.place == Place::global)) best = distance, nearest = &r;
+    }
+    if (!address) fail("out of bounds", pc, "%s %d bytes through a null pointer", verb(use), bytes);
+    if (!nearest) fail("out of bounds", pc, "%s %d bytes at %p, which is far from any array", verb(use), bytes, address);
+    fail("out of bounds", pc, "%s %d bytes at %s, which has %zu", verb(use), bytes, describe(*nearest, address).text,
+         nearest->bytes);
+}
+
+Region& find(const char* address, int bytes, Use use, const void* pc) {
+    const auto holds = [&](const Region& r) { return address >= r.begin && address + bytes <= r.begin + r.bytes; };
+    if (latest && holds(*latest)) return *latest;
+    for (Region& r : launch.regions)
+        if (holds(r)) return *(latest = &r);
+    out_of_bounds(address, bytes, use, pc);
+}
+
+[[noreturn]] void race(const Region& region, const char* address, Use use, uint32_t other, bool wrote, const void* pc) {
+    const Where where = describe(region, address);
+    if (other >= block_first)
+        fail("race", pc, "%s %s, which thread %u of the block %s with no synchronisation in between", verb(use), where.text,
+             of_block(other).thread, wrote ? "wrote" : "read");
+    const size_t block = std::upper_bound(block_starts.begin(), block_starts.end(), other) - block_starts.begin() - 1;
+    const uint3 b = block_order[block];
+    fail("race", pc, "%s %s, which block (%u, %u, %u) %s", verb(use), where.text, b.x, b.y, b.z, wrote ? "wrote" : "read");
+}
+
+Cell* cells_of(Region& region) {
+    if (!region.cells)
+        region.cells = static_cast<Cell*>(std::calloc((region.bytes >> region.shift) + 1, sizeof(Cell)));
+    return region.cells;
+}
+
+void note_read(Cell& cell, uint32_t mine) {
+    if (cell.read[0] == mine) return;
+    const uint32_t before = cell.read[0];
+    const bool same_thread = before >= block_first && before && of_block(before).thread == current->number;
+    const bool keep = cell.read[1] && cell.read[1] < block_first;  // another block's: nothing will ever order that
+    if (before && !same_thread && !keep) cell.read[1] = before;
+    cell.read[0] = mine;
+}
+
+void check_cell(Region& region, Cell& cell, const char* address, Use use, uint32_t mine, const void* pc) {
+    const bool global = region.place == Place::global;
+    uint32_t written = cell.write & NUMBER;
+    const bool stale = !global && written < block_first;  // shared memory begins anew with every block
+    if (stale) written = 0;
+    if (use == Use::read) {
+        if (!written && (!global || region.mode == OUTPUT))
+            fail("uninitialised", pc, "reads %s, which nobody has written", describe(region, address).text);
+        if (!stale && cell.write & PENDING)
+            fail("missing wait", pc, "reads %s before the asynchronous copy to it was waited for",
+                 describe(region, address).text);
+    } else if (region.mode == INPUT) {
+        fail("write to an input", pc, "%s %s", verb(use), describe(region, address).text);
+    }
+    const auto races = [&](uint32_t other) { return other && (other < block_first || !in_order(other)); };
+    const bool both_atomic = use == Use::atomic && cell.write & ATOMIC;
+    if (written && !both_atomic && races(written)) race(region, address, use, written, true, pc);
+    if (use == Use::read) return note_read(cell, mine);
+    for (uint32_t reader : cell.read)
+        if ((global || reader >= block_first) && races(reader)) race(region, address, use, reader, false, pc);
+    cell = {mine | (use == Use::atomic ? ATOMIC : 0), {0, 0}};
+}
+
+void check(const char* address, int bytes, Use use, const void* pc) {
+    Region& region = find(address, bytes, use, pc);
+    if (launch.options.counters) count_access(address, bytes, region.place, use, pc);
+    if (region.place == Place::constant) {
+        if (use != Use::read) fail("write to an input", pc, "%s %s", verb(use), describe(region, address).text);
+        return;
+    }
+    if (!--patience) fail("deadlock", pc, "makes no end: %lu accesses without a synchronisation", (unsigned long)PATIENCE);
+    const uint32_t mine = my_segment();
+    Cell* cells = cells_of(region);
+    const size_t first = size_t(address - region.begin) >> region.shift;
+    const size_t last = size_t(address - region.begin + bytes - 1) >> region.shift;
+    for (size_t i = first; i <= last; i++) check_cell(region, cells[i], address, use, mine, pc);
+    if (region.place == Place::shared && use != Use::read) {
+        shared_low = std::min(shared_low, const_cast<char*>(address));
+        shared_high = std::max(shared_high, const_cast<char*>(address) + bytes);
+    }
+}
+
+void check_alignment(const char* address, int bytes, Use use, const void* pc) {
+    if (reinterpret_cast<uintptr_t>(address) % bytes == 0) return;
+    for (const Region& r : launch.regions)
+        if (address >= r.begin && address < r.begin + r.bytes)
+            fail("misaligned", pc, "%s %d bytes at %s, which is no multiple of %d", verb(use), bytes,
+                 describe(r, address).text, bytes);
+    out_of_bounds(address, bytes, use, pc);
+}
+
+// Locals of a thread, which need no check: on its fiber's stack.
+bool is_local(const void* address) {
+    return size_t(static_cast<const char*>(address) - stacks) < MAX_THREADS * STACK_BYTES;
+}
+
+}  // namespace
+
+void use_memory(const void* address, int bytes, Use use, const void* pc) {
+    if (!current || !launch.options.checks || is_local(address)) return;
+    check_alignment(static_cast<const char*>(address), bytes, use, pc);
+    check(static_cast<const char*>(address), bytes, use, pc);
+}
+
+// --- the life of a launch
+
+void memory_begin_launch() {
+    latest = nullptr;
+    block_first = 1;
+    segments.clear();
+    block_starts.clear();
+    block_order.clear();
+    patience = PATIENCE;
+    const Image& image = *launch.image;
+    launch.regions.push_back({image.begin, size_t(image.shared - image.begin), Place::constant, INPUT, -1, 0, nullptr});
+    std::memset(image.shared, 0xff, image.end - image.shared);
+    shared_low = image.end, shared_high = image.shared;
+}
+
+void memory_begin_block() {
+    block_first += uint32_t(segments.size());
+    segments.clear();
+    epoch = 0;
+    block_starts.push_back(block_first);
+    block_order.push_back(launch.block);
+    // All bits set is NaN, in every format: what is read without having been written shows. Without checks nobody has
+    // kept track of what was used.
+    Region& fixed = launch.regions[0];
+    const Region& dynamic = launch.regions[1];
+    if (!launch.options.checks) shared_low = fixed.begin, shared_high = fixed.begin + fixed.bytes;
+    if (shared_low < shared_high) {
+        char *low = std::max(shared_low, fixed.begin), *high = std::min(shared_high, fixed.begin + fixed.bytes);
+        if (low < high) std::memset(low, 0xff, high - low);
+    }
+    std::memset(dynamic.begin, 0xff, dynamic.bytes);
+}
+
+void memory_block_barrier() {
+    epoch++;
+    patience = PATIENCE;
+    for (unsigned i = 0; i < launch.threads; i++) threads[i].segment = 0;
+}
+
+void memory_warp_barrier(unsigned first, unsigned mask) {
+    uint32_t seen[WARP] = {};
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        if (!(mask >> lane & 1)) continue;
+        Thread& t = threads[first + lane];
+        t.seen[lane] = ++t.time;
+        t.segment = 0;
+        for (unsigned other = 0; other < WARP; other++) seen[other] = std::max(seen[other], t.seen[other]);
+    }
+    for (unsigned lane = 0; lane < WARP; lane++)
+        if (mask >> lane & 1) std::copy_n(seen, WARP, threads[first + lane].seen);
+}
+
+// Every byte of an output must have been written. Runs after the last block.
+void memory_end_launch() {
+    if (!launch.options.checks) return;
+    for (Region& region : launch.regions) {
+        if (region.place != Place::global || region.mode != OUTPUT || !region.bytes) continue;
+        const Cell* cells = cells_of(region);
+        const size_t count = region.bytes >> region.shift;
+        size_t missing = 0, first = 0;
+        for (size_t i = count; i-- > 0;)
+            if (!cells[i].write) missing++, first = i;
+        if (missing)
+            fail("unwritten output", nullptr, "%zu of %zu places of {argument %d} were never written; the first is %s",
+                 missing, count, region.argument, describe(region, region.begin + (first << region.shift)).text);
+    }
+}
+
+// --- asynchronous copies: checked when they are issued, as if they wrote at once; they take effect at their wait
+
+void announce_copy(const AsyncCopy& copy) {
+    if (!launch.options.checks) return;
+    check_alignment(copy.target, copy.bytes, Use::write, copy.pc);
+    if (copy.given) {
+        check_alignment(copy.source, copy.bytes, Use::read, copy.pc);
+        check(copy.source, copy.given, Use::read, copy.pc);
+    }
+    check(copy.target, copy.bytes, Use::write, copy.pc);
+    Region& region = find(copy.target, copy.bytes, Use::write, copy.pc);
+    for (int i = 0; i < copy.bytes; i++) cells_of(region)[(copy.target + i - region.begin) >> region.shift].write |= PENDING;
+}
+
+void finish_copy(const AsyncCopy& copy) {
+    std::memset(copy.target, 0, copy.bytes);
+    if (copy.given) std::memcpy(copy.target, copy.source, copy.given);
+    if (!launch.options.checks) return;
+    Region& region = find(copy.target, copy.bytes, Use::write, copy.pc);
+    for (int i = 0; i < copy.bytes; i++) {
+        uint32_t& write = cells_of(region)[(copy.target + i - region.begin) >> region.shift].write;
+        write = (write & ~PENDING & ~NUMBER) | my_segment();
+    }
+}
+
+// --- what kernels call: wrappers of ptx.cuh, and the hooks that g++ plants before every other access
+
+extern "C" {
+Bits16 emulate_load(const void* address, int bytes) {
+    use_memory(address, bytes, Use::read, CALLER);
+    Bits16 bits = {};
+    std::memcpy(&bits, address, bytes);
+    return bits;
+}
+
+void emulate_store(void* address, int bytes, uint64_t low, uint64_t high) {
+    use_memory(address, bytes, Use::write, CALLER);
+    const Bits16 bits = {low, high};
+    std::memcpy(address, &bits, bytes);
+}
+
+void emulate_atomic(void* address, int bytes) { use_memory(address, bytes, Use::atomic, CALLER); }
+
+void __tsan_init() {}
+void __tsan_func_entry(void*) {}
+void __tsan_func_exit() {}
+
+#define HOOKS(bytes)                                                                          \
+    void __tsan_read##bytes(void* p) { use_memory(p, bytes, Use::read, CALLER); }             \
+    void __tsan_write##bytes(void* p) { use_memory(p, bytes, Use::write, CALLER); }           \
+    void __tsan_unaligned_read##bytes(void* p) { use_memory(p, bytes, Use::read, CALLER); }   \
+    void __tsan_unaligned_write##bytes(void* p) { use_memory(p, bytes, Use::write, CALLER); }
+HOOKS(1)
+HOOKS(2)
+HOOKS(4)
+HOOKS(8)
+HOOKS(16)
+
+static void use_range(char* p, long bytes, Use use, const void* pc) {
+    for (long i = 0; i < bytes; i++) use_memory(p + i, 1, use, pc);
+}
+void __tsan_read_range(void* p, long bytes) { use_range(static_cast<char*>(p), bytes, Use::read, CALLER); }
+void __tsan_write_range(void* p, long bytes) { use_range(static_cast<char*>(p), bytes, Use::write, CALLER); }
+
+// --- and those it plants for alignment, fixed array bounds, and arithmetic that C++ leaves undefined
+
+struct Mismatch {
+    const char* file;
+    uint32_t line, column;
+    const void* type;
+    unsigned char log_alignment, kind;
+};
+
+void __ubsan_handle_type_mismatch_v1(const Mismatch* found, uintptr_t address) {
+    if (launch.options.checks)
+        fail("misaligned", CALLER, "uses an address as of a type that wants multiples of %u; it is %u beyond one",
+             1u << found->log_alignment, unsigned(address & ((uintptr_t(1) << found->log_alignment) - 1)));
+}
+
+void __ubsan_handle_out_of_bounds(const void*, uintptr_t index) {
+    if (launch.options.checks) fail("out of bounds", CALLER, "index %ld is beyond the end of its array", long(index));
+}
+
+#define UNDEFINED(handler, what)                                                  \
+    void __ubsan_handle_##handler(const void*, uintptr_t, uintptr_t) {            \
+        if (launch.options.checks) fail("arithmetic", CALLER, what);              \
+    }
+UNDEFINED(add_overflow, "signed addition overflows")
+UNDEFINED(sub_overflow, "signed subtraction overflows")
+UNDEFINED(mul_overflow, "signed multiplication overflows")
+UNDEFINED(divrem_overflow, "division by zero, or one that overflows")
+UNDEFINED(shift_out_of_bounds, "shifts by a negative number of bits, or by all of them")
+void __ubsan_handle_negate_overflow(const void*, uintptr_t) {
+    if (launch.options.checks) fail("arithmetic", CALLER, "signed negation overflows");
+}
+}

@@ -1,0 +1,142 @@
+"""The one way to launch a CUDA kernel: on a GPU through CuPy, or in the emulator where the arrays are NumPy's.
+
+    softmax = Module("softmax/softmax.cu", "softmax_naive<float>", "softmax_naive<half_t>")
+    softmax.launch("softmax_naive<float>", grid, block, x, Out(y), np.int32(rows), np.int32(width))
+
+Nothing is compiled before the first launch, and CuPy is imported only where an array of its comes in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .arrays import array_module
+
+ROOT = Path(__file__).parent
+TYPES = {"float32": "float", "float16": "half_t", "bfloat16": "bfloat_t"}  # the kernels' names for NumPy's dtypes
+MODULES: dict[str, Module] = {}  # every module made so far, by its file
+
+
+@dataclass(frozen=True)
+class Out:
+    """An argument that the kernel writes, every element, and does not read before."""
+
+    array: Any
+
+
+@dataclass(frozen=True)
+class Changed:
+    """An argument that the kernel reads and writes."""
+
+    array: Any
+
+
+class Module:
+    """A .cu file, named relative to this folder, and those instantiations of its kernels that are used."""
+
+    def __init__(self, file: str, *kernels: str) -> None:
+        self.file = file
+        self.kernels = kernels
+        self.path = ROOT / file
+        MODULES[file] = self
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """The file and all that it includes, by name, without the emulator's side of them."""
+        return read_sources(self.path)
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the sources: what an observation of these kernels is an observation of."""
+        return hashlib.sha256(repr(sorted(self.sources.items())).encode()).hexdigest()[:16]
+
+    def launch(
+        self, kernel: str, grid: int | Sequence[int], block: int | Sequence[int], *arguments: Any, shared: int = 0
+    ) -> None:
+        """Run ``kernel`` over ``grid`` blocks of ``block`` threads, with ``shared`` bytes of dynamic shared memory.
+
+        Arguments are contiguous arrays (``Out`` or ``Changed`` if the kernel writes them; None is a null pointer) and
+        NumPy scalars of exactly the parameter's type. An empty grid does nothing.
+        """
+        if kernel not in self.kernels:
+            raise KeyError(f"{self.file} has no kernel {kernel!r}; it has: {', '.join(self.kernels)}")
+        grid, block = _three(grid), _three(block)
+        if 0 in grid:
+            return
+        arrays = [a.array if isinstance(a, (Out, Changed)) else a for a in arguments]
+        for a in arrays:
+            if hasattr(a, "flags") and a.ndim and not a.flags.c_contiguous:
+                raise ValueError(f"{kernel}: arrays must be contiguous, got strides {a.strides} of shape {a.shape}")
+        if array_module(*arrays) is np:
+            self._emulate(kernel, grid, block, arguments, shared)
+        else:
+            self._on_gpu(kernel, grid, block, arrays, shared)
+
+    def _emulate(self, kernel: str, grid: Any, block: Any, arguments: Sequence[Any], shared: int) -> None:
+        from . import emulate
+
+        def mode(a: Any) -> tuple[Any, int]:
+            if isinstance(a, Out):
+                return a.array, emulate.OUTPUT
+            if isinstance(a, Changed):
+                return a.array, emulate.CHANGED
+            return a, emulate.INPUT if a is None or isinstance(a, np.ndarray) else emulate.VALUE
+
+        self._library.launch(kernel, grid, block, [mode(a) for a in arguments], shared)
+
+    @cached_property
+    def _library(self) -> Any:
+        from . import emulate
+        from .emulate import build
+
+        return emulate.Library(build.kernels(self.path, self.digest, self.kernels, ROOT))
+
+    def _on_gpu(self, kernel: str, grid: Any, block: Any, arguments: Sequence[Any], shared: int) -> None:
+        function = self._gpu_module.get_function(kernel)
+        if shared > 48 << 10:  # more must be asked for
+            function.max_dynamic_shared_size_bytes = shared
+        function(grid, block, tuple(0 if a is None else a for a in arguments), shared_mem=shared)
+
+    @cached_property
+    def _gpu_module(self) -> Any:
+        import cupy
+
+        return cupy.RawModule(
+            code=self.path.read_text(), options=("-std=c++17", f"-I{ROOT}"), name_expressions=list(self.kernels)
+        )
+
+
+def _three(size: int | Sequence[int]) -> tuple[int, ...]:
+    sizes = (size,) if isinstance(size, int) else tuple(int(n) for n in size)
+    return sizes + (1,) * (3 - len(sizes))
+
+
+def read_sources(path: Path) -> dict[str, str]:
+    """The text of a CUDA source and of all that it includes from this folder, but for the emulator's headers."""
+    found: dict[str, str] = {}
+    waiting = [path]
+    while waiting:
+        here = waiting.pop()
+        name = here.relative_to(ROOT).as_posix() if here.is_relative_to(ROOT) else here.name
+        if name in found:
+            continue
+        found[name] = here.read_text()
+        included = re.findall(r'^#include "([^"]+)"', found[name], re.MULTILINE)
+        waiting += [ROOT / file for file in included if not file.startswith("emulate/")]
+    return found
+
+
+def all_modules() -> dict[str, Module]:
+    """Every module of every op: imports the ``cuda.py`` of each folder."""
+    for file in sorted(ROOT.glob("*/cuda.py")):
+        importlib.import_module(f"{__package__}.{file.parent.name}.cuda")
+    return dict(sorted(MODULES.items()))
