@@ -1,0 +1,137 @@
+"""A library under torch's names, so that a benchmark is written once and runs on scratchgen and on PyTorch.
+
+What the two do not share has a method here: arrays in and out, weights, layouts, and the operations that scratchgen
+has in one piece and PyTorch in two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Library:
+    """``L.exp`` is the library's ``exp``, ``L.nn.Linear`` its ``nn.Linear``, ``L.F.gelu`` its ``nn.functional.gelu``.
+
+    ``channels_last``: images and filters (4-d arrays) lie in memory with their channels side by side.
+    """
+
+    def __init__(self, module: Any, channels_last: bool) -> None:
+        self.module = module
+        self.nn = module.nn
+        self.F = module.nn.functional
+        self.channels_last = channels_last
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.module, name)
+
+    def tensor(self, array: np.ndarray) -> Any:
+        """A tensor with the values of ``array`` and memory of its own."""
+        raise NotImplementedError
+
+    def numpy(self, tensor: Any) -> np.ndarray:
+        """The values of a tensor."""
+        return np.asarray(tensor.detach().numpy())
+
+    def weights(self, module: Any) -> dict[str, np.ndarray]:
+        """Copies of a module's parameters and buffers."""
+        return {name: self.numpy(t).copy() for name, t in module.state_dict().items()}
+
+    def load(self, module: Any, weights: Arrays) -> None:
+        """Give a module the weights of its twin in another library."""
+        module.load_state_dict({name: self.tensor(np.ascontiguousarray(a)) for name, a in weights.items()})
+
+    def prepared(self, module: Any) -> Any:
+        """A new module with its weights in the library's best layout."""
+        return module
+
+    def adam(self, parameters: Iterable[Any], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> Any:
+        """Adam, as fast as the library has it."""
+        return self.module.optim.Adam(parameters, lr=lr, betas=betas)
+
+    def adamw(self, parameters: Iterable[Any], lr: float) -> Any:
+        """AdamW, as fast as the library has it."""
+        return self.module.optim.AdamW(parameters, lr=lr)
+
+    def average(self, module: Any, decay: float) -> Any:
+        """A function to call after each step: it moves an exponential average of the weights of ``module``."""
+        raise NotImplementedError
+
+    # What one library has in one piece. Here are the two pieces.
+
+    def group_norm_silu(self, x: Any, groups: int, weight: Any, bias: Any) -> Any:
+        """silu(group_norm(x))."""
+        return self.F.silu(self.F.group_norm(x, groups, weight, bias))
+
+    def layer_norm_residual(self, x: Any, residual: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+        """layer_norm(x + residual), and x + residual."""
+        total = x + residual
+        return self.F.layer_norm(total, weight.shape, weight, bias), total
+
+    def linear_gelu(self, x: Any, weight: Any, bias: Any) -> Any:
+        """gelu(linear(x))."""
+        return self.F.gelu(self.F.linear(x, weight, bias))
+
+
+class Scratchgen(Library):
+    """This library. Its images lie channels-last."""
+
+    def __init__(self) -> None:
+        import scratchgen
+
+        super().__init__(scratchgen, channels_last=True)
+
+    def tensor(self, array: np.ndarray) -> Any:
+        if array.ndim == 4:
+            return self.module.tensor(channels_last(array))
+        return self.module.tensor(array)
+
+    def average(self, module: Any, decay: float) -> Any:
+        return self.module.optim.EMA(module, decay, warmup=False).update
+
+
+class Torch(Library):
+    """PyTorch. ``fused``: its optimizers update all parameters in one call, which is not its default."""
+
+    def __init__(self, channels_last: bool = False, fused: bool = True, threads: int | None = None) -> None:
+        import torch
+
+        if threads:
+            torch.set_num_threads(threads)
+        super().__init__(torch, channels_last)
+        self.fused = fused
+
+    def tensor(self, array: np.ndarray) -> Any:
+        t = self.module.from_numpy(np.array(array))
+        return t.contiguous(memory_format=self.module.channels_last) if self.channels_last and t.ndim == 4 else t
+
+    def prepared(self, module: Any) -> Any:
+        return module.to(memory_format=self.module.channels_last) if self.channels_last else module
+
+    def adam(self, parameters: Iterable[Any], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> Any:
+        return self.module.optim.Adam(parameters, lr=lr, betas=betas, fused=self.fused or None)
+
+    def adamw(self, parameters: Iterable[Any], lr: float) -> Any:
+        return self.module.optim.AdamW(parameters, lr=lr, fused=self.fused or None)
+
+    def average(self, module: Any, decay: float) -> Any:
+        from torch.optim import swa_utils
+
+        rule = swa_utils.get_ema_multi_avg_fn(decay)
+        averaged = swa_utils.AveragedModel(module, multi_avg_fn=rule)
+        averaged.n_averaged += 1  # the first update moves the average, as all others do
+        return lambda: averaged.update_parameters(module)
+
+
+def channels_last(array: np.ndarray) -> np.ndarray:
+    """The same (N, C, H, W) numbers with the channels of a pixel side by side in memory."""
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+def shapes(arrays: Sequence[np.ndarray]) -> str:
+    """``float32[3, 4], ...``, for tables and messages."""
+    return ", ".join(f"{a.dtype}{list(a.shape)}" for a in arrays)

@@ -1,0 +1,33 @@
+"""Whole training steps: networks written once against torch's names, that run on every ``Library``."""
+
+from .dcgan import dcgan
+from .gpt import gpt
+from .step import Step, Training
+from .unet import unet
+from .vae import vae
+
+STEPS = {
+    step.name: step
+    for step in (
+        Step("VAE dense, batch 128", vae, samples=128, images=False, bar=1.5),
+        Step("DCGAN 28x28, batch 64", dcgan, samples=64, images=True, bar=1.4),
+        Step("U-Net 32 channels 32x32, batch 64", lambda L: unet(L, 32), samples=64, images=True, bar=1.8),
+        Step("U-Net 64 channels 32x32, batch 64", lambda L: unet(L, 64), samples=64, images=True, bar=1.8),
+        Step(
+            "GPT 4 layers 4 heads 128, batch 12 length 64",
+            lambda L: gpt(L, layers=4, heads=4, width=128, batch=12, length=64),
+            samples=12,
+            images=False,
+            bar=1.15,
+        ),
+        Step(
+            "GPT 6 layers 6 heads 192, batch 32 length 256",
+            lambda L: gpt(L, layers=6, heads=6, width=192, batch=32, length=256),
+            samples=32,
+            images=False,
+            bar=1.15,
+        ),
+    )
+}
+
+__all__ = ["STEPS", "Step", "Training"]

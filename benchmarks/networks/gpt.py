@@ -1,0 +1,84 @@
+"""GPT as in nanoGPT: pre-norm Transformer, weights of embedding and output tied, AdamW, gradients clipped to 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..library import Library
+from .step import Training
+
+VOCABULARY = 65  # characters of tiny Shakespeare
+
+
+def gpt(L: Library, layers: int, heads: int, width: int, batch: int, length: int) -> Training:
+    """A character model; the tokens are random, so that no data is needed."""
+    network = L.prepared(_network(L, layers, heads, width, length))
+    optimizer = L.adamw(network.parameters(), lr=1e-3)
+
+    def draw(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        text = rng.integers(VOCABULARY, size=(batch, length + 1))
+        return text[:, :-1].copy(), text[:, 1:].copy()
+
+    def step(tokens: Any, targets: Any) -> Any:
+        loss = L.F.cross_entropy(network(tokens).reshape(-1, VOCABULARY), targets.reshape(-1))
+        optimizer.zero_grad()
+        loss.backward()
+        L.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        return loss
+
+    return Training({"network": network}, draw, step)
+
+
+def _network(L: Library, layers: int, heads: int, width: int, length: int) -> Any:
+    nn, F = L.nn, L.F
+
+    def add_norm(norm: Any, x: Any, change: Any) -> tuple[Any, Any]:
+        """The norm of x + change, and x + change."""
+        return L.layer_norm_residual(x, change, norm.weight, norm.bias)
+
+    class Attention(nn.Module):  # type: ignore[name-defined,misc]  # mypy: the library is known at run time
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv = nn.Linear(width, 3 * width)
+            self.project = nn.Linear(width, width)
+
+        def forward(self, x: Any) -> Any:
+            n, t, c = x.shape
+            q, k, v = (u.reshape(n, t, heads, c // heads).transpose(1, 2) for u in self.qkv(x).chunk(3, -1))
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            return self.project(mixed.transpose(1, 2).reshape(n, t, c))
+
+    class MLP(nn.Module):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.widen = nn.Linear(width, 4 * width)
+            self.project = nn.Linear(4 * width, width)
+
+        def forward(self, x: Any) -> Any:
+            return self.project(L.linear_gelu(x, self.widen.weight, self.widen.bias))
+
+    class GPT(nn.Module):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.token = nn.Embedding(VOCABULARY, width)
+            self.place = nn.Embedding(length, width)
+            self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2 * layers + 1)])
+            self.attentions = nn.ModuleList([Attention() for _ in range(layers)])
+            self.mlps = nn.ModuleList([MLP() for _ in range(layers)])
+            for table in (self.token, self.place):
+                nn.init.normal_(table.weight, 0.0, 0.02)
+
+        def forward(self, tokens: Any) -> Any:
+            x = self.token(tokens)
+            change = self.place.weight.expand(x.shape)
+            for i in range(layers):
+                h, x = add_norm(self.norms[2 * i], x, change)
+                h, x = add_norm(self.norms[2 * i + 1], x, self.attentions[i](h))
+                change = self.mlps[i](h)
+            h, _ = add_norm(self.norms[-1], x, change)
+            return F.linear(h, self.token.weight)
+
+    return GPT()

@@ -1,0 +1,144 @@
+"""The U-Net of denoising diffusion (Ho et al. 2020): predicts the noise in 32x32 images."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..library import Library
+from .step import Training, normal
+
+BATCH, COLOURS, SIZE, STEPS = 64, 3, 32, 1000
+MULTIPLIERS, BLOCKS, GROUPS = (1, 2, 4), 2, 8
+
+
+def unet(L: Library, base: int) -> Training:
+    """Two residual blocks a level on the way down, three on the way up; attention at 8x8; AdamW and an average."""
+    network = L.prepared(_network(L, base))
+    optimizer = L.adamw(network.parameters(), lr=2e-4)
+    average = L.average(network, 0.999)
+    kept = np.cumprod(1 - np.linspace(1e-4, 0.02, STEPS)).astype(np.float32)
+
+    def draw(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        t = rng.integers(STEPS, size=BATCH)
+        share = kept[t].reshape(BATCH, 1, 1, 1)
+        noise = normal(rng, BATCH, COLOURS, SIZE, SIZE)
+        noisy = np.sqrt(share) * np.tanh(normal(rng, *noise.shape)) + np.sqrt(1 - share) * noise
+        return noisy, noise, _sinusoids(t, base)
+
+    def step(noisy: Any, noise: Any, time: Any) -> Any:
+        loss = L.F.mse_loss(network(noisy, time), noise)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        average()
+        return loss
+
+    return Training({"network": network}, draw, step)
+
+
+def _sinusoids(t: np.ndarray, width: int) -> np.ndarray:
+    frequencies = np.exp(-math.log(10000) * np.arange(width // 2) / (width // 2 - 1))
+    angles = t[:, None] * frequencies
+    return np.concatenate([np.sin(angles), np.cos(angles)], 1).astype(np.float32)
+
+
+def _network(L: Library, base: int) -> Any:
+    nn, F = L.nn, L.F
+    embedded = 4 * base
+
+    def norm_silu(norm: Any, x: Any) -> Any:
+        return L.group_norm_silu(x, GROUPS, norm.weight, norm.bias)
+
+    class Residual(nn.Module):  # type: ignore[name-defined,misc]  # mypy: the library is known at run time
+        def __init__(self, before: int, after: int) -> None:
+            super().__init__()
+            self.norm1 = nn.GroupNorm(GROUPS, before)
+            self.conv1 = nn.Conv2d(before, after, 3, padding=1)
+            self.time = nn.Linear(embedded, after)
+            self.norm2 = nn.GroupNorm(GROUPS, after)
+            self.conv2 = nn.Conv2d(after, after, 3, padding=1)
+            self.shortcut = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+
+        def forward(self, x: Any, time: Any) -> Any:
+            h = self.conv1(norm_silu(self.norm1, x))
+            h = h + self.time(time)[:, :, None, None]
+            h = self.conv2(norm_silu(self.norm2, h))
+            return self.shortcut(x) + h
+
+    class Attention(nn.Module):  # type: ignore[name-defined,misc]
+        """One head over all pixels."""
+
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.norm = nn.GroupNorm(GROUPS, channels)
+            self.qkv = nn.Linear(channels, 3 * channels)
+            self.project = nn.Linear(channels, channels)
+
+        def forward(self, x: Any, time: Any) -> Any:
+            n, c, h, w = x.shape
+            pixels = self.norm(x).permute(0, 2, 3, 1).reshape(n, 1, h * w, c)
+            q, k, v = self.qkv(pixels).chunk(3, -1)
+            mixed = self.project(F.scaled_dot_product_attention(q, k, v))
+            return x + mixed.reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+    class UNet(nn.Module):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.time = nn.Sequential(nn.Linear(base, embedded), nn.SiLU(), nn.Linear(embedded, embedded), nn.SiLU())
+            self.first = nn.Conv2d(COLOURS, base, 3, padding=1)
+            widths, lowest = [base * m for m in MULTIPLIERS], len(MULTIPLIERS) - 1
+            skips, width = [base], base
+
+            self.down = nn.ModuleList()
+            for level, wide in enumerate(widths):
+                for _ in range(BLOCKS):
+                    self.down.append(Residual(width, wide))
+                    self.down.append(Attention(wide) if level == lowest else nn.Identity())
+                    width = wide
+                    skips.append(width)
+                if level != lowest:
+                    self.down.append(nn.Conv2d(width, width, 3, stride=2, padding=1))
+                    skips.append(width)
+
+            self.middle = nn.ModuleList([Residual(width, width), Attention(width), Residual(width, width)])
+
+            self.up = nn.ModuleList()
+            for level, wide in reversed(list(enumerate(widths))):
+                for _ in range(BLOCKS + 1):
+                    self.up.append(Residual(width + skips.pop(), wide))
+                    self.up.append(Attention(wide) if level == lowest else nn.Identity())
+                    width = wide
+                if level:
+                    self.up.append(nn.Conv2d(width, width, 3, padding=1))
+
+            self.norm = nn.GroupNorm(GROUPS, base)
+            self.last = nn.Conv2d(base, COLOURS, 3, padding=1)
+
+        def forward(self, x: Any, time: Any) -> Any:
+            time = self.time(time)
+            h = self.first(x)
+            skips = [h]
+            for layer in self.down:
+                if isinstance(layer, Attention):
+                    h = skips[-1] = layer(h, time)
+                elif isinstance(layer, Residual):
+                    h = layer(h, time)
+                    skips.append(h)
+                elif isinstance(layer, nn.Conv2d):
+                    h = layer(h)
+                    skips.append(h)
+            for layer in self.middle:
+                h = layer(h, time)
+            for layer in self.up:
+                if isinstance(layer, Residual):
+                    h = layer(L.cat([h, skips.pop()], 1), time)
+                elif isinstance(layer, Attention):
+                    h = layer(h, time)
+                elif isinstance(layer, nn.Conv2d):
+                    h = layer(F.interpolate(h, scale_factor=2, mode="nearest"))
+            return self.last(norm_silu(self.norm, h))
+
+    return UNet()
