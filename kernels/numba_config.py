@@ -77,10 +77,15 @@ def specialise(body: Callable[..., Any], variant: str, constants: dict[str, Any]
     A closure would be the natural way, but Numba's disk cache cannot tell closures over intrinsics apart from one
     process to the next. So the function gets a name of its own for each ``variant``, by which the cache finds it.
     """
+    return njit(renamed(body, variant, constants), cache=True, nogil=True, **options)
+
+
+def renamed(body: Callable[..., Any], variant: str = "", constants: dict[str, Any] | None = None) -> FunctionType:
+    """A copy of ``body`` whose name tells the variant and the version of what all kernels share."""
     name = f"{body.__name__}_{variant}_{_SHARED}"
-    function = FunctionType(body.__code__, {**body.__globals__, **constants}, name)
+    function = FunctionType(body.__code__, {**body.__globals__, **(constants or {})}, name)
     function.__qualname__ = name
-    return njit(function, cache=True, nogil=True, **options)
+    return function
 
 
 def serial_and_parallel(body: Callable[..., Any], **options: Any) -> tuple[Any, Any]:

@@ -23,6 +23,7 @@ from ..simd import FLOAT, INT, _broadcast, machine_width
 WIDTH = machine_width()
 LANES, ROWS = WIDTH.lanes, WIDTH.rows
 PANEL = WIDTH.vectors * LANES
+FREE_MASKS = LANES == 16  # with AVX-512 a masked move is as quick as a plain one
 
 _VECTOR, _BYTES = ir.VectorType(FLOAT, LANES), ir.IntType(8).as_pointer()
 _I32 = ir.IntType(32)
@@ -118,23 +119,16 @@ def _tile_function(module: ir.Module, rows: int) -> ir.Function:
         phi.add_incoming(zero, before)
         phi.add_incoming(following, body)
 
-    def finish(masks: list[Any], seeded: bool) -> None:
-        values = totals
-        if seeded:
-            seeds = [_load(builder, vector_at(seed, seed_row, i, j), masks[j]) for i, j in places]
-            values = [builder.fadd(total, value) for total, value in zip(totals, seeds)]
-        for value, (i, j) in zip(values, places):
-            _store(builder, value, vector_at(c, c_row, i, j), masks[j])
+    def finish(masks: list[Any]) -> None:
+        seeds = [_load(builder, vector_at(seed, seed_row, i, j), masks[j]) for i, j in places]
+        for total, first, (i, j) in zip(totals, seeds, places):
+            _store(builder, builder.fadd(total, first), vector_at(c, c_row, i, j), masks[j])
         builder.ret_void()
 
-    seeded = builder.icmp_unsigned("!=", builder.ptrtoint(seed, INT), INT(0))
-    whole = builder.icmp_signed(">=", columns, INT(PANEL))
-    for with_seed in (True, False):
-        with builder.if_then(seeded if with_seed else builder.not_(seeded)):
-            with builder.if_then(whole):
-                finish([None] * vectors, with_seed)
-            finish([_live(builder, builder.sub(columns, INT(j * LANES))) for j in range(vectors)], with_seed)
-    builder.unreachable()
+    if not FREE_MASKS:
+        with builder.if_then(builder.icmp_signed(">=", columns, INT(PANEL))):
+            finish([None] * vectors)
+    finish([_live(builder, builder.sub(columns, INT(j * LANES))) for j in range(vectors)])
     return function
 
 
@@ -144,8 +138,8 @@ def tile(typing, a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, co
 
         c[i c_row + j]  =  seed[i seed_row + j]  +  sum over k < depth of  a[i a_row + k a_step] * b[k b_step + j]
 
-    for ``i < rows <= ROWS`` and ``j < columns <= PANEL``. ``seed`` may be ``c`` itself (to accumulate), a row for all
-    (a bias, ``seed_row`` 0) or address 0: nothing. Of ``b`` all ``PANEL`` columns are read.
+    for ``i < rows <= ROWS`` and ``j < columns <= PANEL``. ``seed`` may be ``c`` itself (to accumulate) or, with
+    ``seed_row`` 0, one row for all: a bias, or zeros. Of ``b`` all ``PANEL`` columns are read.
     """
 
     def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
@@ -251,3 +245,13 @@ def put_number(typing, address, value):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.float32), emit
+
+
+@intrinsic
+def floats_at(typing, address):
+    """A pointer to float32 at an address, for ``numba.carray``."""
+
+    def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
+        return builder.inttoptr(values[0], FLOAT.as_pointer())
+
+    return types.CPointer(types.float32)(types.int64), emit
