@@ -1,0 +1,91 @@
+"""Matrix products on the packed kernel, float32: one product, batches, the linear layer and its derivative."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numba
+import numpy as np
+
+from ..registry import kernel
+from ..sums import accurate_sum
+from .drivers import batch, product
+from .reference import linear_cost, linear_vjp_cost, matmul_cost
+
+F4 = np.dtype(np.float32)
+PARALLEL_FROM = 1 << 21  # multiplications; below this a second thread costs more than it saves
+_NO_SEED, _NO_SUMS = np.empty((0, 0), F4), np.empty(0, F4)
+
+
+def _multiply(a: np.ndarray, b: np.ndarray, c: np.ndarray, seed: np.ndarray = _NO_SEED, sums: np.ndarray = _NO_SUMS):
+    """``c = seed + a b``, of matrices."""
+    if c.size:
+        threads = numba.get_num_threads()
+        product(threads > 1 and c.size * a.shape[1] >= PARALLEL_FROM)(a, b, seed, sums, c, threads)
+
+
+def _rows(x: np.ndarray) -> np.ndarray:
+    """All leading dimensions as one; a view where the strides allow it."""
+    return x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])
+
+
+def _four(x: np.ndarray) -> np.ndarray:
+    """``x`` with ones in front, as four dimensions; or with its leading ones as two."""
+    if x.ndim <= 4:
+        return x[(None,) * (4 - x.ndim)]
+    return x.reshape(x.shape[0], prod(x.shape[1:-2]), *x.shape[-2:])
+
+
+@kernel("matmul", impl="packed", device="cpu", dtypes="f4", cost=matmul_cost)
+def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if a.ndim == 2 == b.ndim:
+        c = np.empty((a.shape[0], b.shape[1]), F4)
+        _multiply(a, b, c)
+        return c
+    if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous:
+        c = np.empty((*a.shape[:-1], b.shape[1]), F4)
+        _multiply(_rows(a), b, _rows(c))
+        return c
+    shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    if len(shape) > 2:
+        a = np.broadcast_to(a, (*shape, *a.shape[-2:]))
+        b = np.broadcast_to(b, (*shape, *b.shape[-2:]))
+    c = np.empty((*shape, a.shape[-2], b.shape[-1]), F4)
+    if c.size:
+        threads = numba.get_num_threads()
+        parallel = threads > 1 and c.size * a.shape[-1] >= PARALLEL_FROM
+        batch(parallel)(_four(a), _four(b), _NO_SEED, _NO_SUMS, _four(c), threads if parallel else 1)
+    return c
+
+
+@kernel("linear", impl="packed", device="cpu", dtypes="f4", cost=linear_cost)
+def linear(input: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+    c = np.empty((*input.shape[:-1], weight.shape[0]), F4)
+    _multiply(_rows(input), weight.T, _rows(c), _NO_SEED if bias is None else bias[None])
+    return c
+
+
+@kernel("linear_vjp", impl="packed", device="cpu", dtypes="f4", cost=linear_vjp_cost)
+def linear_vjp(
+    g: np.ndarray,
+    y: None,
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    needs: tuple[bool, ...],
+) -> tuple:
+    """The rows of ``g`` are added up for the bias while they are packed for the weight's gradient."""
+    g, x = np.ascontiguousarray(_rows(g)), _rows(input)
+    dx = dw = db = None
+    if needs[0]:
+        dx = np.empty(input.shape, F4)
+        _multiply(g, weight, _rows(dx))
+    if needs[1]:
+        dw = np.empty(weight.shape, F4)
+        if needs[2]:
+            db = np.zeros(len(weight), F4)
+        _multiply(g.T, x, dw, sums=_NO_SUMS if db is None else db)
+    elif needs[2]:
+        db = accurate_sum(g, (0,))
+    return dx, dw, db
