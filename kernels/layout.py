@@ -1,10 +1,12 @@
-"""How a NumPy array lies in memory, for kernels that want one run of numbers or one row at a time."""
+"""How an array (NumPy's or CuPy's) lies in memory, for kernels that want one run of numbers or one row at a time."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+
+from .arrays import array_module
 
 
 def memory_order(a: np.ndarray) -> tuple[int, ...]:
@@ -22,7 +24,7 @@ def flat(*arrays: np.ndarray) -> list[np.ndarray]:
     if all(a.flags.c_contiguous for a in arrays):
         return [a.reshape(-1) for a in arrays]
     order = memory_order(arrays[0])
-    return [np.ascontiguousarray(a.transpose(order)).reshape(-1) for a in arrays]
+    return [array_module(a).ascontiguousarray(a.transpose(order)).reshape(-1) for a in arrays]
 
 
 def is_fastest(a: np.ndarray, dim: int) -> bool:
@@ -38,7 +40,7 @@ def row_order(a: np.ndarray, dim: int) -> tuple[int, ...]:
 
 def to_rows(a: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
     """``a`` as a matrix whose rows run along the last dimension of ``order``; copied only if it must be."""
-    moved = np.ascontiguousarray(a.transpose(order))
+    moved = array_module(a).ascontiguousarray(a.transpose(order))
     return moved.reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
 
 
@@ -50,7 +52,7 @@ def from_rows(rows: np.ndarray, shape: tuple[int, ...], order: tuple[int, ...]) 
 
 def around(a: np.ndarray, dim: int, order: tuple[int, ...]) -> np.ndarray:
     """``a`` as [before, n, after] with the dimensions in this order and ``dim`` in the middle; copied only if need be."""
-    moved = np.ascontiguousarray(a.transpose(order))
+    moved = array_module(a).ascontiguousarray(a.transpose(order))
     at = order.index(dim % a.ndim)
     return moved.reshape(math.prod(moved.shape[:at]), moved.shape[at], math.prod(moved.shape[at + 1 :]))
 

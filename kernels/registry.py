@@ -34,7 +34,8 @@ class Kernel:
     """One implementation of one op, and when it may be chosen.
 
     ``priority``: the highest fitting one is chosen; the reference has 0. ``study``: a step of a teaching ladder,
-    tested and benchmarked but never chosen. ``when(*arrays, **attrs)``: a further condition, e.g. on sizes.
+    tested and benchmarked but never chosen. ``device``: where it runs, or several of them with spaces in between.
+    ``when(*arrays, **attrs)``: a further condition, e.g. on sizes.
     ``looseness``: how many times the usual error it may have, for algorithms that trade accuracy for speed.
     """
 
@@ -51,7 +52,7 @@ class Kernel:
     looseness: float = 1.0
 
     def runs_on(self, device: str) -> bool:
-        return self.device in ("any", device)
+        return self.device == "any" or device in self.device.split()
 
     def accepts(self, dtype: np.dtype | None) -> bool:
         return self.dtypes is None or dtype in self.dtypes
@@ -79,8 +80,8 @@ def kernel(
 
     ``dtypes`` is a string of NumPy codes, e.g. ``"f4 f8"``; they are matched against the first array argument.
     """
-    if device not in DEVICES:
-        raise ValueError(f"kernel {op}/{impl}: unknown device {device!r}, expected one of {DEVICES}")
+    if not set(device.split()) <= set(DEVICES):
+        raise ValueError(f"kernel {op}/{impl}: unknown device {device!r}, expected of {DEVICES}")
     if priority is None:
         priority = 0 if impl == "reference" else 10
 
@@ -132,10 +133,11 @@ def has(op: str) -> bool:
 
 
 def implementations(op: str, device: str | None = None) -> dict[str, Kernel]:
-    """All implementations of ``op`` by name, study versions included, of one device or of the CPU and ``any``."""
+    """All implementations of ``op`` by name, study versions included, of one device or of all."""
     if not has(op):
         raise KeyError(f"no kernel named {op!r}; known: {', '.join(ops())}")
-    _load(op, device or "cpu")
+    for each in (device,) if device else DEVICES[1:]:
+        _load(op, each)
     found = _table.get(op, {})
     return {name: k for name, k in found.items() if device is None or k.runs_on(device)}
 

@@ -1,4 +1,4 @@
-"""CUDA kernels on the CPU: compiled by g++, their threads as fibers, every access looked at. docs/cuda-without-a-gpu.md."""
+"""CUDA kernels on the CPU: compiled by g++, threads as fibers, every access checked. See docs/cuda-without-a-gpu.md."""
 
 from .errors import EmulatorError
 from .run import CHANGED, INPUT, OUTPUT, VALUE, Counters, Library, emulator

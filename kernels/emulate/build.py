@@ -20,9 +20,9 @@ SOURCES = ("schedule.cpp", "memory.cpp", "collectives.cpp", "counters.cpp")
 HEADERS = ("api.h", "cuda.h", "entry.h", "fiber.h", "state.h")
 
 COMMON = ("-std=c++17", "-O2", "-g1", "-fPIC", "-shared", "-Wall")
-# Every access to memory calls a hook (memory.cpp), as do misaligned casts, indices beyond an array, undefined arithmetic.
-# -fno-gnu-unique: a template's __shared__ array is its own library's. -nostdlib: no sanitizer of GCC's own, and nothing but
-# __shared__ variables among the zero-initialised data.
+# Every access to memory calls a hook (memory.cpp), as do misaligned casts, indices beyond an array and undefined
+# arithmetic. -fno-gnu-unique: a template's __shared__ array is its own library's. -nostdlib: no sanitizer of GCC's own,
+# and nothing but __shared__ variables among the zero-initialised data.
 KERNEL = (
     *COMMON, "-fvisibility=hidden", "-fno-exceptions", "-fno-strict-aliasing", "-fno-gnu-unique",
     "-fsanitize=thread,alignment,bounds-strict,shift,integer-divide-by-zero,signed-integer-overflow",
@@ -90,5 +90,5 @@ def kernels(source: Path, digest: str, names: Sequence[str], include: Path) -> P
     with tempfile.NamedTemporaryFile("w", suffix=".cpp", dir=folder()) as main:
         main.write(text)
         main.flush()
-        run_path = ["-Wl,-rpath,$ORIGIN", str(emulator())]
-        return _compile(target, [*KERNEL, f"-I{include}", "-x", "c++", main.name, "-x", "none", *run_path, "-lm", "-lc"])
+        libraries = ["-x", "none", "-Wl,-rpath,$ORIGIN", str(emulator()), "-lm", "-lc"]
+        return _compile(target, [*KERNEL, f"-I{include}", "-x", "c++", main.name, *libraries])

@@ -41,9 +41,8 @@ def source_line(library: Path, pc: int) -> str | None:
     if tool is None or not pc:
         return None
     ran = subprocess.run([tool, "-i", "-e", str(library), hex(pc - 1)], capture_output=True, text=True)
-    frames = [re.sub(r" \(discriminator \d+\)", "", line) for line in ran.stdout.splitlines() if not line.startswith("??")]
-    for frame in frames:
-        path, _, line = frame.rpartition(":")
-        if Path(path).name not in ("ptx.cuh", "cuda.h", "api.h"):
+    for frame in ran.stdout.splitlines():
+        path, _, line = re.sub(r" \(discriminator \d+\)", "", frame).rpartition(":")
+        if line.isdigit() and Path(path).name not in ("ptx.cuh", "cuda.h", "api.h"):
             return f"{Path(path).name}:{line}"
     return None

@@ -55,7 +55,8 @@ class Counters:
     tensor_flops: int
 
 
-_settings: ContextVar[Settings] = ContextVar("emulator", default=Settings())
+_DEFAULT = Settings()
+_settings: ContextVar[Settings] = ContextVar("emulator")
 
 
 @contextmanager
@@ -163,7 +164,7 @@ class Library:
 
         Raises EmulatorError with what the kernel does wrong, TypeError where arguments do not fit its parameters.
         """
-        settings = _settings.get()
+        settings = _settings.get(_DEFAULT)
         entry = self._entries[kernel]
         packed, kept = _pack(kernel, entry, arguments)
         report, counters = _Report(), _Counters()
@@ -221,8 +222,8 @@ def _pack(kernel: str, entry: _Entry, arguments: Sequence[tuple[Any, int]]) -> t
 
 
 def _named(kind: str, size: int) -> str:
-    names = {"p": "pointer to", "c": "pointer to const", "i": "signed integer of", "u": "unsigned integer of", "f": "float of"}
-    return f"{names.get(kind, 'struct of')} {size} bytes"
+    names = {"p": "pointer to", "c": "pointer to const", "i": "signed integer of", "u": "unsigned integer of"}
+    return f"{names.get(kind, 'float of')} {size} bytes"
 
 
 def _misplaced(array: np.ndarray) -> int:
