@@ -345,7 +345,7 @@ def test_wrong_arguments_say_what_is_wrong(call, error, message):
 def test_kernels_agree_with_their_reference(op, dtype):
     done = [*kernels.compare(op, dtype=dtype), *kernels.compare(f"{op}_vjp", dtype=dtype)]
     assert [c for c in done if not c.passed] == []
-    compiled = dtype == "float32" and op == "layer_norm"
+    compiled = dtype == "float32" and op in ("layer_norm", "rms_norm")
     assert {c.impl for c in done} == ({"reference", "numba"} if compiled else {"reference"})
 
 

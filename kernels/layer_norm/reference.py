@@ -46,7 +46,7 @@ def layer_norm_vjp(
     *,
     normalized_shape: tuple[int, ...],
     eps: float,
-) -> tuple[Any, Any, Any]:
+) -> tuple[Any, ...]:
     """Gradients in x, weight and bias."""
     lead = x.ndim - len(normalized_shape)
     g, z = widen(g), (widen(x) - mean) * rstd
@@ -54,4 +54,4 @@ def layer_norm_vjp(
     dweight = None if weight is None else accurate_sum(g * z, samples)
     dbias = None if bias is None else accurate_sum(g, samples)
     dx = standardize_vjp(g if weight is None else g * weight, z, rstd, tuple(range(lead, x.ndim)))
-    return dx.astype(x.dtype, copy=False), dweight, dbias
+    return tuple(None if a is None else a.astype(x.dtype, copy=False) for a in (dx, dweight, dbias))

@@ -37,7 +37,7 @@ def rms_norm(x: Any, weight: Any, *, normalized_shape: tuple[int, ...], eps: flo
 @kernel("rms_norm_vjp", cost=vjp_cost)
 def rms_norm_vjp(
     g: Any, y: Any, x: Any, weight: Any, rstd: Any, *, normalized_shape: tuple[int, ...], eps: float
-) -> tuple[Any, Any]:
+) -> tuple[Any, ...]:
     """Gradients in x and weight."""
     lead = x.ndim - len(normalized_shape)
     axes = tuple(range(lead, x.ndim))
@@ -47,4 +47,4 @@ def rms_norm_vjp(
         g = g * weight
     dx = g - z * (accurate_sum(g * z, axes, True) / count(x, axes))
     dx *= rstd
-    return dx.astype(x.dtype, copy=False), dweight
+    return tuple(None if a is None else a.astype(x.dtype, copy=False) for a in (dx, dweight))
