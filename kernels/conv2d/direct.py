@@ -1,0 +1,404 @@
+"""Direct convolution in Numba: every tap is multiplied where the numbers lie, with accumulators in registers.
+
+The windows of a row of outputs are strided views of a band of rows, which is copied with its padding to a buffer that
+stays in cache (or read in place where there is none). Taps that lie side by side are one run of the sum, so C = 1 and
+C = 3 waste nothing. The gradient in the input with a stride is split by phase: the outputs whose row and column leave
+the same remainders use the same taps, and each phase is a convolution with stride 1 by its own few, so that nothing is
+multiplied by the zeros in between. The gradient in the weight is the same tile with pixels as depth.
+
+This runs what Winograd's algorithm does not take: other kernels and strides, few channels, dilation, groups.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from ..arrays import channels_last
+from ..parallel import run
+from ..registry import kernel
+from .direct_loops import CALL, JOB, NARROW, PANEL, ROWS, convolve, finish, pack, weigh
+from .reference import Pair, conv2d_cost, conv2d_input_cost, conv2d_weight_cost
+
+BAND_BYTES = 384 << 10  # of input and output in work; with the weights they fit a second-level cache
+BAND_PIXELS = 512  # of the weight gradient; also what is added up one by one
+UNITS = 8  # of work, at least where there are as many rows: for as many threads
+SUMS_BYTES = 1 << 20  # of the weight gradient's partial sums
+LEAST_WORK = 1 << 16  # multiplications; below, the reference in NumPy is as quick
+F4 = np.dtype(np.float32)
+
+
+class Axis(NamedTuple):
+    """One phase of an axis: its outputs and its taps, each with the first input it reads."""
+
+    first: int
+    outputs: int
+    taps: tuple[tuple[int, int], ...]  # (input of output 0, tap), ascending
+
+
+class Plan(NamedTuple):
+    """A convolution's geometry as the loops take it: see ``CALL`` and ``JOB``."""
+
+    top: int
+    left: int
+    columns: int
+    reach: int
+    rows: int
+    taps: np.ndarray
+    jobs: np.ndarray
+    runs: np.ndarray
+    tiles: np.ndarray
+
+
+def correlation(size: int, taps: int, stride: int, padding: int, dilation: int) -> list[Axis]:
+    """The axis of a convolution: one phase."""
+    return [Axis(0, size, tuple((t * dilation - padding, t) for t in range(taps)))]
+
+
+def transposed(size: int, taps: int, stride: int, padding: int, dilation: int) -> list[Axis]:
+    """The axis of its gradient: x at h is reached by y at p if ``h = p stride - padding + tap dilation``."""
+    phases = []
+    for phase in range(min(stride, size)):
+        reached = [(phase + padding - t * dilation, t) for t in range(taps)]
+        places = sorted((p // stride, t) for p, t in reached if p % stride == 0)
+        phases.append(Axis(phase, (size - phase + stride - 1) // stride, tuple(places)))
+    return phases
+
+
+@lru_cache(maxsize=256)
+def plan(
+    axes: Any, size: Pair, taps: Pair, stride: Pair, padding: Pair, dilation: Pair, channels: int, outs: int, pitch: int
+) -> Plan:
+    """``axes`` is ``correlation`` or ``transposed``; ``pitch``: elements between rows of the window, 0: as gathered.
+
+    ``outs``: channels of the image that is made.
+    """
+    rows, columns = (axes(*along) for along in zip(size, taps, stride, padding, dilation))
+    step = stride if axes is correlation else (1, 1)
+    (top, deep, _), (left, _, wide) = (_extent(phases, s) for phases, s in zip((rows, columns), step))
+    pitch = pitch or wide * channels
+    jobs, runs, tiles, order = [], [], [], []
+    for r in rows:
+        for c in columns:
+            places = [place - left for place, _ in c.taps]
+            merged = places == list(range(places[0], places[0] + len(places))) if places else False
+            starts = places[:1] if merged else places
+            first_run, depth, cut = len(runs), len(order) * channels, split(c.outputs)
+            runs += [(place - top) * pitch + start * channels for place, _ in r.taps for start in starts]
+            order += [(i, j) for _, i in r.taps for _, j in c.taps]
+            jobs.append(
+                (
+                    (r.first * size[1] + c.first) * outs,
+                    r.outputs,
+                    c.outputs,
+                    len(r.taps) if places else 0,
+                    r.taps[0][0] - top if r.taps else 0,
+                    r.taps[1][0] - r.taps[0][0] if len(r.taps) > 1 else 1,
+                    first_run,
+                    len(starts),
+                    channels * (len(places) if merged else 1),
+                    depth,
+                    len(tiles),
+                    len(cut),
+                )
+            )
+            tiles += cut
+    return Plan(
+        top,
+        left,
+        wide,
+        deep,
+        max(phase.outputs for phase in rows),
+        np.array(order, np.int64).reshape(-1, 2),
+        np.array(jobs, JOB),
+        np.array(runs, np.int64),
+        np.array(tiles, np.int64),
+    )
+
+
+def _extent(phases: list[Axis], step: int) -> tuple[int, int, int]:
+    """Along an axis: the first input that is read, how many a window holds, and how many all of them together."""
+    used = [phase for phase in phases if phase.taps]
+    first = min(phase.taps[0][0] for phase in used)
+    deep = max(phase.taps[-1][0] for phase in used) - first + 1
+    return first, deep, max((phase.outputs - 1) * step for phase in phases) + deep
+
+
+@cache
+def split(count: int, exact: bool = True) -> list[int]:
+    """``count`` rows as the sizes of tiles that take the least time; not ``exact``: the last may reach beyond."""
+    whole = max(0, count - 4 * ROWS[0]) // ROWS[0]  # of a long row, all but the end
+    best: list[tuple[int, list[int]]] = [(0, [])]
+    for n in range(1, count - whole * ROWS[0] + 1):
+        choices = []
+        for rows in ROWS:
+            if rows <= n or not exact:
+                cost, cut = best[max(n - rows, 0)]
+                choices.append((cost + rows + 7, [*cut, rows]))  # measured: a tile costs as much as 7 rows more
+        best.append(min(choices))
+    return [ROWS[0]] * whole + sorted(best[-1][1], reverse=True)
+
+
+# --- the three ops
+
+
+def _image(x: np.ndarray, p: Plan, groups: int, step: Pair) -> dict[str, int]:
+    """``x`` (N, C, H, W) in any strides and its windows, as the loops are told."""
+    _, c, height, width = x.shape
+    image_step, channel_step, height_step, width_step = (s // x.itemsize for s in x.strides)
+    channel_step = channel_step if c > 1 else 1
+    inside = p.top >= 0 and p.left >= 0 and p.left + p.columns <= width
+    inside = inside and p.top + (p.rows - 1) * step[0] + p.reach <= height
+    return {
+        "x": x.ctypes.data,
+        "image_step": image_step,
+        "height_step": height_step,
+        "width_step": width_step,
+        "channel_step": channel_step,
+        "height": height,
+        "width": width,
+        "channels": c // groups,
+        "top": p.top,
+        "left": p.left,
+        "columns": p.columns,
+        "reach": p.reach,
+        "row_step": step[0],
+        "pixel_step": step[1] * (c // groups),
+        "in_place": inside and groups == 1 and channel_step == 1 and width_step == c,
+    }
+
+
+def _band(images: int, rows: int, row_bytes: int) -> int:
+    """Rows of outputs of a band: few enough for the cache and for all threads to have some."""
+    fitting = max(1, BAND_BYTES // row_bytes)
+    return min(rows, fitting, max(1, rows * images // UNITS))
+
+
+def _buffers(image: dict[str, int], band: int) -> np.ndarray:
+    """Room for the window of one band for each thread; a tile may read a few numbers beyond it."""
+    rows = 0 if image["in_place"] else (band - 1) * image["row_step"] + image["reach"]
+    return np.empty((numba.get_num_threads(), rows * image["columns"] * image["channels"] + ROWS[0]), F4)
+
+
+def _run(parts: list[Any], units: list[int], arrays: dict[str, np.ndarray], numbers: dict[str, int]) -> None:
+    """Run loops one after another with one record of arguments; those that are not given are 0."""
+    addresses = {name: a.ctypes.data for name, a in arrays.items()}
+    values = dict.fromkeys(CALL.names or (), 0) | numbers | addresses
+    for part, count in zip(parts, units):
+        run(part, CALL, count, **values)
+
+
+def _gather(
+    axes: Any,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """An image of which every pixel is a sum over taps that ``axes`` gives; ``w`` as in the op."""
+    forward = axes is correlation
+    outs, channels = (len(w) // groups, w.shape[1]) if forward else (w.shape[1], len(w) // groups)
+    taps, shape = w.shape[2:], (len(x), *size, outs * groups)
+    if taps == stride == (1, 1) and padding == (0, 0) and groups == 1 and lies_channels_last(x):
+        x, size = _folded(x), _rectangle(math.prod(shape[:3]))
+    step, apart = (stride, (1, 1)) if forward else ((1, 1), stride)
+    how = (axes, size, taps, stride, padding, dilation, channels, outs * groups)
+    p = plan(*how, 0)
+    image = _image(x, p, groups, step)
+    if image["in_place"]:
+        p = plan(*how, image["height_step"])
+    narrow = outs <= NARROW and channels >= 4 * NARROW
+    panels, wide = (outs, 1) if narrow else (-(-outs // PANEL), PANEL)
+    out_apart, in_apart, row_apart, column_apart = (s // w.itemsize for s in w.strides)
+    y = np.empty((len(x), *size, outs * groups), F4)
+    band = _band(len(x) * groups, p.rows, 4 * size[1] * outs + 4 * image["columns"] * channels * step[0])
+    buffers = _buffers(image, band)
+    arrays = {
+        "jobs": p.jobs,
+        "runs": p.runs,
+        "tiles": p.tiles,
+        "taps": p.taps,
+        "w": w,
+        "packed": np.empty(groups * panels * len(p.taps) * channels * wide, F4),
+        "bias": np.zeros(outs * groups, F4) if b is None else np.ascontiguousarray(b),
+        "y": y,
+        "buffers": buffers,
+    }
+    numbers = image | {
+        "job_count": len(p.jobs),
+        "tile_count": len(p.tiles),
+        "tap_count": len(p.taps),
+        "group_apart": len(w) // groups * out_apart,
+        "out_apart": out_apart if forward else in_apart,
+        "in_apart": in_apart if forward else out_apart,
+        "row_apart": row_apart,
+        "column_apart": column_apart,
+        "narrow": narrow,
+        "images": len(x),
+        "rows": p.rows,
+        "size": size[0] * size[1] * outs * groups,
+        "outs": outs,
+        "groups": groups,
+        "y_row": apart[0] * size[1] * outs * groups,
+        "y_pixel": apart[1] * outs * groups,
+        "band": band,
+        "buffer": buffers.shape[1],
+        "threads": len(buffers),
+    }
+    _run([pack, convolve], [panels, len(buffers)], arrays, numbers)
+    return y.reshape(shape).transpose(0, 3, 1, 2)
+
+
+def _conv2d_when(x: Any, w: Any, b: Any, *, size: Pair, groups: int, **_: Any) -> bool:
+    return w.shape[:2] != (groups, 1) and len(x) * math.prod(size) * w.size >= LEAST_WORK
+
+
+@kernel("conv2d", impl="direct", device="cpu", dtypes="f4", when=_conv2d_when, cost=conv2d_cost, priority=5)
+def conv2d(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    *,
+    size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """As the reference."""
+    return _gather(correlation, x, w, b, size, stride, padding, dilation, groups)
+
+
+def _conv2d_input_when(y: Any, w: Any, b: Any, *, groups: int, **_: Any) -> bool:
+    return w.shape[:2] != (groups, 1) and y.size // max(y.shape[1], 1) * w.size >= LEAST_WORK
+
+
+@kernel(
+    "conv2d_input",
+    impl="direct",
+    device="cpu",
+    dtypes="f4",
+    when=_conv2d_input_when,
+    cost=conv2d_input_cost,
+    priority=5,
+)
+def conv2d_input(
+    y: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    *,
+    size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """As the reference."""
+    return _gather(transposed, y, w, b, size, stride, padding, dilation, groups)
+
+
+def _conv2d_weight_when(x: Any, y: Any, *, size: Pair, groups: int, **_: Any) -> bool:
+    depthwise = groups > 1 and x.shape[1] == y.shape[1] == groups
+    return not depthwise and y.size * (x.shape[1] // groups) * math.prod(size) >= LEAST_WORK
+
+
+@kernel(
+    "conv2d_weight",
+    impl="direct",
+    device="cpu",
+    dtypes="f4",
+    when=_conv2d_weight_when,
+    cost=conv2d_weight_cost,
+    priority=5,
+)
+def conv2d_weight(
+    x: np.ndarray, y: np.ndarray, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> np.ndarray:
+    """As the reference."""
+    channels, outs = x.shape[1] // groups, y.shape[1] // groups
+    plain = size == stride == (1, 1) and padding == (0, 0) and groups == 1
+    if plain and lies_channels_last(x) and lies_channels_last(y):
+        x, y = _folded(x), _folded(y)
+    rows, columns = y.shape[2:]
+    how = (correlation, (rows, columns), size, stride, padding, dilation, channels, 0)
+    p = plan(*how, 0)
+    length = int(p.jobs[0]["run"])
+    swapped = outs <= NARROW and length > NARROW
+    tiles = split(outs) if swapped else split(length, exact=False)
+    image = _image(x, p, groups, stride)
+    image["in_place"] = image["in_place"] and sum(tiles) == (outs if swapped else length)  # reads nothing beyond
+    if image["in_place"]:
+        p = plan(*how, image["height_step"])
+    pitch = image["height_step"] if image["in_place"] else image["columns"] * channels
+    band = max(1, min(rows, BAND_PIXELS // columns))
+    block = (groups, len(p.runs), *((outs, length) if swapped else (sum(tiles), outs)))
+    parts = max(1, min(len(x) * -(-rows // band), UNITS, SUMS_BYTES // (4 * math.prod(block))))
+    w = np.empty((outs * groups, channels, *size), F4)
+    buffers = _buffers(image, band)
+    line = columns * outs * groups
+    arrays = {
+        "jobs": p.jobs,
+        "runs": p.runs,
+        "tiles": np.array(tiles),
+        "taps": p.taps,
+        "w": w,
+        "y": channels_last(y),
+        "lines": np.arange(band) * (stride[0] * pitch),
+        "y_lines": np.arange(band) * line,
+        "sums": np.zeros((parts, *block), F4),
+        "buffers": buffers,
+    }
+    numbers = image | {
+        "run_count": len(p.runs),
+        "tile_count": len(tiles),
+        "tap_count": len(p.taps),
+        "out_apart": channels * math.prod(size),
+        "in_apart": math.prod(size),
+        "row_apart": size[1],
+        "images": len(x),
+        "rows": rows,
+        "size": rows * line,
+        "outs": outs,
+        "groups": groups,
+        "y_row": line,
+        "y_pixel": outs * groups,
+        "parts": parts,
+        "down": block[2],
+        "across": block[3],
+        "swapped": swapped,
+        "chunks": min(-(-UNITS // parts), -(-block[3] // PANEL)),
+        "band": band,
+        "buffer": buffers.shape[1],
+        "threads": len(buffers),
+    }
+    _run([weigh, finish], [len(buffers), -(-outs * groups // 16)], arrays, numbers)
+    return w
+
+
+# --- 1x1: pixels are the rows of a matrix, whatever image they belong to
+
+
+def lies_channels_last(x: np.ndarray) -> bool:
+    """Whether x (N, C, H, W) lies in memory as (N, H, W, C)."""
+    return bool(x.transpose(0, 2, 3, 1).flags.c_contiguous)
+
+
+def _folded(x: np.ndarray) -> np.ndarray:
+    """All pixels of a channels-last batch as one image."""
+    c = x.shape[1]
+    return x.transpose(0, 2, 3, 1).reshape(1, *_rectangle(x.size // c), c).transpose(0, 3, 1, 2)
+
+
+@cache
+def _rectangle(pixels: int) -> Pair:
+    """Height and width of an image of so many pixels whose rows are not too long."""
+    width = next(m for m in range(min(pixels, 256), 0, -1) if pixels % m == 0)
+    return pixels // width, width
