@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from . import emulate
 from .arrays import array_module
 
 ROOT = Path(__file__).parent
@@ -82,8 +83,6 @@ class Module:
             self._on_gpu(kernel, grid, block, arrays, shared)
 
     def _emulate(self, kernel: str, grid: Any, block: Any, arguments: Sequence[Any], shared: int) -> None:
-        from . import emulate
-
         def mode(a: Any) -> tuple[Any, int]:
             if isinstance(a, Out):
                 return a.array, emulate.OUTPUT
@@ -95,10 +94,7 @@ class Module:
 
     @cached_property
     def _library(self) -> Any:
-        from . import emulate
-        from .emulate import build
-
-        return emulate.Library(build.kernels(self.path, self.digest, self.kernels, ROOT))
+        return emulate.Library(emulate.build(self.path, self.digest, self.kernels, ROOT))
 
     def _on_gpu(self, kernel: str, grid: Any, block: Any, arguments: Sequence[Any], shared: int) -> None:
         function = self._gpu_module.get_function(kernel)
@@ -118,6 +114,12 @@ class Module:
 def _three(size: int | Sequence[int]) -> tuple[int, ...]:
     sizes = (size,) if isinstance(size, int) else tuple(int(n) for n in size)
     return sizes + (1,) * (3 - len(sizes))
+
+
+def begins_at_multiples_of(bytes: int, array: Any) -> bool:
+    """Whether the array's first element lies at a multiple of ``bytes``: on a GPU every allocation does."""
+    address = emulate.misplaced(array) if isinstance(array, np.ndarray) else array.data.ptr
+    return address % bytes == 0
 
 
 def read_sources(path: Path) -> dict[str, str]:

@@ -72,14 +72,14 @@ def _compile(target: Path, arguments: Sequence[str]) -> Path:
 
 
 @cache
-def emulator() -> Path:
+def library() -> Path:
     """The emulator's own library."""
     digest = hashlib.sha256(_identity() + repr(COMMON).encode()).hexdigest()[:16]
     sources = [str(HERE / name) for name in SOURCES]
     return _compile(folder() / f"emulator-{digest}.so", [*COMMON, *sources])
 
 
-def kernels(source: Path, digest: str, names: Sequence[str], include: Path) -> Path:
+def build(source: Path, digest: str, names: Sequence[str], include: Path) -> Path:
     """The library of a .cu file with these kernels in its table. ``digest``: of the file and all that it includes."""
     table = ",\n    ".join(f'Entry<{name}>::named("{name}")' for name in names)
     text = f'#include "{source}"\n#include "emulate/entry.h"\nEMULATE_KERNELS(\n    {table})\n'
@@ -90,5 +90,5 @@ def kernels(source: Path, digest: str, names: Sequence[str], include: Path) -> P
     with tempfile.NamedTemporaryFile("w", suffix=".cpp", dir=folder()) as main:
         main.write(text)
         main.flush()
-        libraries = ["-x", "none", "-Wl,-rpath,$ORIGIN", str(emulator()), "-lm", "-lc"]
+        libraries = ["-x", "none", "-Wl,-rpath,$ORIGIN", str(library()), "-lm", "-lc"]
         return _compile(target, [*KERNEL, f"-I{include}", "-x", "c++", main.name, *libraries])

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import build
+from .build import library
 from .errors import EmulatorError, source_line
 
 INPUT, OUTPUT, CHANGED, VALUE = range(4)
@@ -124,7 +124,7 @@ class _Image(ctypes.Structure):
 @cache
 def _launch_function() -> Any:
     # PyDLL keeps the interpreter's lock: the emulator has one state for all threads of Python.
-    function = ctypes.PyDLL(str(build.emulator())).emulate_launch
+    function = ctypes.PyDLL(str(library())).emulate_launch
     function.argtypes = [
         ctypes.POINTER(_Entry),
         ctypes.POINTER(_Image),
@@ -217,7 +217,7 @@ def _pack(kernel: str, entry: _Entry, arguments: Sequence[tuple[Any, int]]) -> t
         if value.itemsize != size:
             raise TypeError(f"{kernel}: parameter {i} is a {_named(kind, size)}, got an array of {value.dtype}")
         kept.append(value)
-        packed[i] = _Argument(value.ctypes.data, value.nbytes, mode, size, _misplaced(value))
+        packed[i] = _Argument(value.ctypes.data, value.nbytes, mode, size, misplaced(value))
     return packed, kept
 
 
@@ -226,7 +226,7 @@ def _named(kind: str, size: int) -> str:
     return f"{names.get(kind, 'float of')} {size} bytes"
 
 
-def _misplaced(array: np.ndarray) -> int:
+def misplaced(array: np.ndarray) -> int:
     """How far from a multiple of 256 bytes the array would begin on a device, where every allocation begins at one."""
     owner = array
     while isinstance(owner.base, np.ndarray):

@@ -3,6 +3,9 @@
 from ..registry import provide
 from . import cases, reference
 
-provide("scratchgen.kernels.softmax.cpu", "cpu", "softmax", "softmax_vjp", "log_softmax", "log_softmax_vjp")
+_OPS = ("softmax", "softmax_vjp", "log_softmax", "log_softmax_vjp")
+provide("scratchgen.kernels.softmax.cpu", "cpu", *_OPS)
+provide("scratchgen.kernels.softmax.cuda", "cuda", *_OPS)
+provide("scratchgen.kernels.softmax.cuda", "emu", *_OPS)
 
 __all__ = ["cases", "reference"]
