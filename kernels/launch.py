@@ -122,6 +122,11 @@ def begins_at_multiples_of(bytes: int, array: Any) -> bool:
     return address % bytes == 0
 
 
+def blocks_for(count: int, each: int = 1, threads: int = 256) -> tuple[int, int]:
+    """A grid and a block for ``count`` elements of which a thread takes ``each``."""
+    return -(-count // (each * threads)), threads
+
+
 def read_sources(path: Path) -> dict[str, str]:
     """The text of a CUDA source and of all that it includes from this folder, but for the emulator's headers."""
     found: dict[str, str] = {}

@@ -5,5 +5,8 @@ from . import cases, reference
 
 for _op in ("sigmoid", "silu", "gelu", "softplus", "relu", "leaky_relu"):
     provide("scratchgen.kernels.activation.cpu", "cpu", _op, f"{_op}_vjp")
+for _op in ("sigmoid", "silu", "gelu", "softplus", "logsigmoid", "mish", "relu", "leaky_relu"):
+    for _device in ("cuda", "emu"):
+        provide("scratchgen.kernels.activation.cuda", _device, _op, f"{_op}_vjp")
 
 __all__ = ["cases", "reference"]
