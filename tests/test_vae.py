@@ -11,6 +11,7 @@ import scipy.stats
 
 import scratchgen as sg
 from scratchgen import Generator, Tensor, metrics
+from scratchgen.models.latents import attribute_vector, linear_path, spherical_path
 from scratchgen.models.vae import (
     LOG_VARIANCES,
     VAE,
@@ -19,12 +20,9 @@ from scratchgen.models.vae import (
     Gaussian,
     GaussianHead,
     active_units,
-    attribute_vector,
     convolutional,
     dense,
     latent_grid,
-    linear_path,
-    spherical_path,
 )
 from scratchgen.testing import check_grad
 

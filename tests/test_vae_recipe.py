@@ -44,7 +44,7 @@ def conditional(tmp_path_factory: pytest.TempPathFactory) -> VAERecipe:
     )  # fmt: skip
     train(made, 700)
     cache = tmp_path_factory.mktemp("cache")
-    made._classifier = metrics.feature_classifier(
+    made.judge.classifier = metrics.feature_classifier(
         "digits", made.train_images, made.dataset.trainval.labels, cache=cache
     )
     return made
@@ -224,7 +224,7 @@ def test_samples_are_images_and_repeat_with_the_generator(conditional: VAERecipe
 def test_one_class_can_be_asked_for(conditional: VAERecipe) -> None:
     drawn = conditional.sample(200, Generator(1), label=3, pixels="drawn")
     np.testing.assert_array_equal(drawn["labels"], 3)
-    assert conditional._classifier.accuracy(drawn["samples"], drawn["labels"]) > 0.8
+    assert conditional.judge.classifier.accuracy(drawn["samples"], drawn["labels"]) > 0.8
 
 
 def test_labels_that_make_no_sense(conditional: VAERecipe) -> None:

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import scratchgen as sg
 from scratchgen import Generator, Tensor, nn
 from scratchgen.nn import functional as F
+
+from .blocks import dense_layers, doubling_convolutions, halved, halving_convolutions
 
 LOG_2PI = math.log(2 * math.pi)
 LOG_VARIANCES = (-30.0, 20.0)  # what a head may put out: beyond this exp() and its gradient leave float32
@@ -217,8 +218,8 @@ def dense(
     the layers next to the pixels.
     """
     pixels = math.prod(shape)
-    encoder = _layers((pixels + classes, *hidden), activation)
-    decoder = _layers((latent + classes, *reversed(hidden)), activation)
+    encoder = dense_layers((pixels + classes, *hidden), activation)
+    decoder = dense_layers((latent + classes, *reversed(hidden)), activation)
     if hidden and dropout:
         encoder.insert(2, nn.Dropout(dropout))
         decoder.append(nn.Dropout(dropout))
@@ -226,10 +227,6 @@ def dense(
     out = (_outputs(observe) * shape[0], *shape[1:])
     decoder += [nn.Linear(first, math.prod(out)), nn.Unflatten(1, out)]
     return VAE(_DenseEncoder(*encoder), last, nn.Sequential(*decoder), latent, observe, classes)
-
-
-def _layers(widths: Sequence[int], activation: type[nn.Module]) -> list[nn.Module]:
-    return [layer for fan_in, width in pairwise(widths) for layer in (nn.Linear(fan_in, width), activation())]
 
 
 class _DenseEncoder(nn.Module):
@@ -254,26 +251,14 @@ def convolutional(
 ) -> VAE:
     """A VAE of stride-2 convolutions, ``channels`` wide, with a dense layer of ``hidden`` units on either side of z.
 
-    Each convolution halves the image, whose height and width must be divisible by 2 so many times. Kernels of 4
-    pixels: with stride 2 every pixel of a transposed convolution's output is then covered equally often, which leaves
-    no checkerboard.
+    Each convolution halves the image, whose height and width must be divisible by 2 so many times.
     """
-    factor = 2 ** len(channels)
-    if shape[1] % factor or shape[2] % factor:
-        raise ValueError(
-            f"convolutional: {len(channels)} layers of stride 2 need height and width divisible by {factor}, "
-            f"the images are {tuple(shape)}"
-        )
-    inner = (channels[-1], shape[1] // factor, shape[2] // factor)
-    encoder: list[nn.Module] = []
-    for fan_in, width in pairwise((shape[0] + classes, *channels)):
-        encoder += [nn.Conv2d(fan_in, width, 4, stride=2, padding=1), activation()]
+    inner = (channels[-1], *halved(shape, len(channels), "convolutional"))
+    encoder = halving_convolutions((shape[0] + classes, *channels), activation)
     encoder += [nn.Flatten(), nn.Linear(math.prod(inner), hidden), activation(), nn.Dropout(dropout)]
     decoder = [nn.Linear(latent + classes, hidden), activation(), nn.Dropout(dropout)]
     decoder += [nn.Linear(hidden, math.prod(inner)), activation(), nn.Unflatten(1, inner)]
-    for fan_in, width in pairwise(reversed(channels)):
-        decoder += [nn.ConvTranspose2d(fan_in, width, 4, stride=2, padding=1), activation()]
-    decoder += [nn.ConvTranspose2d(channels[0], _outputs(observe) * shape[0], 4, stride=2, padding=1)]
+    decoder += doubling_convolutions((*reversed(channels), _outputs(observe) * shape[0]), activation)
     return VAE(_ConvEncoder(*encoder), hidden, nn.Sequential(*decoder), latent, observe, classes)
 
 
@@ -295,41 +280,6 @@ def _outputs(observe: Observation) -> int:
 
 
 # --- looking at the latents
-
-
-def linear_path(a: Tensor, b: Tensor, steps: int) -> Tensor:
-    """``steps`` points (steps, ..., latent) on the straight line from ``a`` to ``b``, both included."""
-    t = _positions(steps, a)
-    return (1 - t) * a + t * b
-
-
-def spherical_path(a: Tensor, b: Tensor, steps: int) -> Tensor:
-    """As ``linear_path``, on the great circle (Shoemake 1985, White 2016).
-
-    The straight line between two draws from N(0, I) passes through lengths that the prior hardly ever has; this does
-    not.
-    """
-    t = _positions(steps, a)
-    lengths = a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)
-    angle = sg.acos(((a * b).sum(-1, keepdim=True) / lengths.clamp(min=1e-12)).clamp(-1.0, 1.0))
-    aligned = sg.sin(angle) < 1e-4  # same direction: the arc is the line; opposite ones: no arc is the shortest
-    sine = sg.where(aligned, 1.0, sg.sin(angle))
-    arc = (sg.sin((1 - t) * angle) * a + sg.sin(t * angle) * b) / sine
-    return sg.where(aligned, linear_path(a, b, steps), arc)
-
-
-def _positions(steps: int, like: Tensor) -> Tensor:
-    return sg.linspace(0, 1, steps, dtype=like.dtype, device=like.device).reshape(-1, *[1] * like.ndim)
-
-
-def attribute_vector(z: Tensor, has: Tensor) -> Tensor:
-    """Mean latent of the images that have an attribute minus that of those that lack it (Larsen et al. 2016).
-
-    ``z`` (N, latent), ``has`` (N,) bool; returns (latent,). Adding multiples of it to a latent adds the attribute.
-    """
-    if not (bool(has.any()) and bool((~has).any())):
-        raise ValueError("attribute_vector: needs images with the attribute and images without it")
-    return z[has].mean(0) - z[~has].mean(0)
 
 
 def active_units(means: Tensor, threshold: float = 0.01) -> int:

@@ -9,6 +9,7 @@ from .base import Config, Recipe, Reference
 __all__ = ["RECIPES", "Config", "Recipe", "Reference", "find"]
 
 RECIPES: dict[str, tuple[str, str]] = {  # model name -> (module, class)
+    "autoencoder": ("autoencoder", "AutoencoderRecipe"),
     "vae": ("vae", "VAERecipe"),
 }
 

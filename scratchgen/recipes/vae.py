@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from scratchgen.data.images import ImageDataset, Images
 from scratchgen.models.vae import VAE, Bernoulli, Bound, GaussianHead, active_units, convolutional, dense
 
 from .base import Config, Recipe, Reference
+from .judges import ImageJudge, evaluating
 from .vae_pictures import draw_pictures
 
 
@@ -71,7 +72,6 @@ class VAEConfig(Config):
 ELBO_DRAWS = 10  # of z for each test image
 MIXTURE = 100  # components of the Bernoulli mixture beside us
 BASELINE_ROWS = 20_000  # training images that baselines are fitted to; more would not show in them
-SAMPLES = 2000  # at most so many images go into the sample metrics
 ROWS = 2000  # images, or importance samples of images, decoded at a time
 
 # The random streams of evaluation: the same in every run, and apart from those of training.
@@ -190,16 +190,9 @@ class VAERecipe(Recipe):
 
     # --- evaluation
 
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
+    def _evaluating(self) -> AbstractContextManager[None]:
         """Without dropout and without a graph."""
-        before = self.model.training
-        self.model.eval()
-        try:
-            with sg.no_grad():
-                yield
-        finally:
-            self.model.train(before)
+        return evaluating(self.model)
 
     def _observed(self, rows: Images) -> np.ndarray:
         return self._observe(rows.x, _stream(OBSERVATION)).numpy(force=True)
@@ -253,37 +246,26 @@ class VAERecipe(Recipe):
         return metrics.bits_per_dim(nats, math.prod(self.dataset.shape), self.dataset.levels)
 
     def _sample_metrics(self) -> dict[str, float]:
-        labels = self.dataset.test.labels[:SAMPLES]
+        labels = self.dataset.test.labels[: self.judge.samples]
         samples = self._generate(len(labels), _stream(DRAWS), labels, "drawn")
-        found = self._judge(samples)
-        if self.config.conditional:  # the class asked for, beside what the classifier makes of real images
-            found["class_accuracy"] = self._classifier.accuracy(samples, labels)
-            found["class_accuracy_test"] = self._classifier.accuracy(self.test_images, self.dataset.test.labels)
-        return found
-
-    def _judge(self, samples: np.ndarray) -> dict[str, float]:
-        levels = 2 if self.is_binary else None
-        features = self._classifier.features
-        return metrics.evaluate_samples(self.test_images, samples, self.train_images, features=features, levels=levels)
+        return self.judge.evaluate(samples, labels if self.config.conditional else None)
 
     @cached_property
-    def _classifier(self) -> metrics.FeatureClassifier:
-        """Trained on images that went through the same rule as ours."""
-        rule = self.config.binarise if self.is_binary else "dequantised"
-        return metrics.feature_classifier(
-            f"{self.dataset.name}-{rule}", self.train_images, self.dataset.trainval.labels
-        )
+    def judge(self) -> ImageJudge:
+        """Holds samples against images that went through the same rule as those the model was shown."""
+        rule, levels = (self.config.binarise, 2) if self.is_binary else ("dequantised", None)
+        return ImageJudge(self.dataset, train=self.train_images, test=self.test_images, rule=rule, levels=levels)
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """Models with an exact likelihood and without a network. Being exact it stands beside both of our bounds."""
         train, test = (x.reshape(len(x), -1) for x in (self.train_images[:BASELINE_ROWS], self.test_images))
         if self.is_binary:
             mixture = metrics.BernoulliMixture.fit(train, MIXTURE)
-            draws = mixture.sample(min(len(test), SAMPLES), np.random.default_rng(0))
+            draws = mixture.sample(self.judge.samples, np.random.default_rng(0))
             return {
                 "independent pixels": self._exact(metrics.independent_bernoulli(train), test),
                 f"mixture of {MIXTURE} Bernoullis": self._exact(mixture, test)
-                | self._judge(draws.reshape(-1, *self.dataset.shape)),
+                | self.judge.evaluate(draws.reshape(-1, *self.dataset.shape).astype(np.float32)),
             }
         latent, pixels = min(self.config.latent, train.shape[1] - 1), train.shape[1]
         return {  # the best linear VAE with as many latents, and with so many that its covariance is free

@@ -12,7 +12,8 @@ import numpy as np
 
 import scratchgen as sg
 from scratchgen import Generator, Tensor, viz
-from scratchgen.models.vae import attribute_vector, latent_grid, linear_path, spherical_path
+from scratchgen.models.latents import attribute_vector, linear_path, spherical_path
+from scratchgen.models.vae import latent_grid
 
 if TYPE_CHECKING:
     from .vae import VAERecipe
