@@ -6,6 +6,7 @@ from .registry import Cost, Kernel, has, implementations, kernel, ops, overrides
 from . import (  # isort: skip  # each folder registers its op's kernels
     activation as activation,
     adam as adam,
+    add as add,
     attention as attention,
     batch_norm as batch_norm,
     bce as bce,
@@ -21,6 +22,7 @@ from . import (  # isort: skip  # each folder registers its op's kernels
     rms_norm as rms_norm,
     scatter_add as scatter_add,
     softmax as softmax,
+    sum as sum,
 )
 
 __all__ = [

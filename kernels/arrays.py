@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+LARGE = 1 << 16  # elements from which a kernel pays for what NumPy does in one pass, on one thread
+
 
 def array_module(*arrays: Any) -> Any:
     """``cupy`` if any argument is a CuPy array, else ``numpy``. Never imports CuPy by itself."""

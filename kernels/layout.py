@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,3 +64,39 @@ def read_only(*arrays: np.ndarray) -> list[np.ndarray]:
     for view in views:
         view.flags.writeable = False
     return views
+
+
+class Middle(NamedTuple):
+    """How an array with a smaller one spread over it lies in memory; see ``middle``."""
+
+    order: tuple[int, ...]
+    shape: tuple[int, int, int]
+    reduced: tuple[int, int, int]
+
+
+LEAST_ROW = 16  # numbers in a run that is worth a loop of its own
+
+
+def middle(a: np.ndarray, small: tuple[int, ...]) -> Middle | None:
+    """A packed ``a`` as matrices [before, middle, after] that the shape ``small`` has one row of each: [before, 1, after].
+
+    ``order`` is that of the dimensions in memory. None if there is no such view, if its rows are short, or if ``small``
+    does not broadcast to the shape of ``a``.
+    """
+    small = (1,) * (a.ndim - len(small)) + small
+    if len(small) > a.ndim or any(n not in (1, m) for n, m in zip(small, a.shape)):
+        return None
+    order = memory_order(a)
+    dims = [i for i in order if a.shape[i] != 1]
+    kept = [small[i] != 1 for i in dims]
+    if all(kept) or not kept[-1]:
+        return None
+    last = max(j for j, keep in enumerate(kept) if not keep)
+    first = last
+    while first > 0 and not kept[first - 1]:
+        first -= 1
+    parts = dims[:first], dims[first : last + 1], dims[last + 1 :]
+    before, between, after = (math.prod(a.shape[i] for i in part) for part in parts)
+    if not all(kept[:first]) or after < LEAST_ROW:
+        return None
+    return Middle(order, (before, between, after), (before, 1, after))

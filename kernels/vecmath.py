@@ -65,7 +65,7 @@ def exp_sum(x, rest):
     p = (((((_E6 * r + _E5) * r + _E4) * r + _E3) * r + _E2) * r + ONE) * r + ONE
     scaled = _float_of(_bits_of(p) + (_bits_of(shifted) << np.int32(23)))  # times 2^n, by adding n to the exponent
     total = x + rest
-    none = ZERO if ZERO > total else total  # 0, or NaN
+    none = ZERO if total < ZERO else total  # 0, or NaN
     return scaled if total >= _EXP_LOWEST else none
 
 

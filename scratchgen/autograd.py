@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import changes
+from . import changes, kernels
+from .kernels.arrays import LARGE
 from .tensor import Tensor, wrap
 
 _recording: ContextVar[bool] = ContextVar("scratchgen_recording", default=True)
@@ -254,7 +255,10 @@ def sweep(roots: list[tuple[Any, Tensor]], wanted: dict | None, create_graph: bo
                 queued.add(node)
                 heappush(heap, (-node.rank, node))
         elif not create_graph and src in owned:
-            np.add(before.array, g.array, out=before.array)
+            if before.array.size < LARGE:
+                np.add(before.array, g.array, out=before.array)
+            else:
+                kernels.select("accumulate", before.device.type, (before.array, g.array), {}).fn(before.array, g.array)
         else:
             grads[src] = before + g
             owned.add(src)

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import dtypes
+from .. import dtypes, kernels
 from ..autograd import Node, is_grad_enabled, record
 from ..declare import Primitive, method, primitive
 from ..device import Device, move
+from ..kernels.arrays import LARGE
 from ..tensor import Tensor, as_tensor, wrap
 
 __all__ = [
@@ -173,7 +174,13 @@ def flat(g: Tensor, y: Any, *inputs: Any, **attrs: Any) -> Tensor:
     return wrap(g.device.xp.zeros(g.shape, g.dtype), g.device)
 
 
-_add = _binary("add", np.add, (lambda g, y, a, b: g, lambda g, y, a, b: g))
+def _add_forward(a: Any, b: Any) -> Any:
+    if type(a) is type(b) is np.ndarray and max(a.size, b.size) >= LARGE:
+        return kernels.select("add", "cpu", (a, b), {}).fn(a, b)
+    return np.add(a, b)
+
+
+_add = _binary("add", _add_forward, (lambda g, y, a, b: g, lambda g, y, a, b: g))
 _sub = _binary("sub", np.subtract, (lambda g, y, a, b: g, lambda g, y, a, b: -g))
 _mul = _binary("mul", np.multiply, (lambda g, y, a, b: g * b, lambda g, y, a, b: g * a), save="a b")
 _div = _binary("div", quiet(np.true_divide), (lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b), save="y b")

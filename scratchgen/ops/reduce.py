@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import kernels
 from ..declare import method, primitive
 from ..dtypes import float16, float32, int64
+from ..kernels.arrays import LARGE
 from ..kernels.sums import accurate_sum
 from ..tensor import Tensor
 from .compare import isnan, maximum, minimum, where
@@ -44,10 +46,16 @@ def count_of(shape: tuple[int, ...], dim: tuple[int, ...] | None) -> int:
 # --- broadcasting and its transpose, closed
 
 
+def _total(x: Any, dim: tuple[int, ...] | None, keepdim: bool) -> Any:
+    if type(x) is np.ndarray and x.size >= LARGE:
+        return kernels.select("sum", "cpu", (x,), {}).fn(x, dim=dim, keepdim=keepdim)
+    return accurate_sum(x, dim, keepdim)
+
+
 def _sum_to(x: Any, *, shape: tuple[int, ...]) -> Any:
     lead = x.ndim - len(shape)
     axes = tuple(range(lead)) + tuple(lead + i for i, n in enumerate(shape) if n == 1 and x.shape[lead + i] != 1)
-    return accurate_sum(x, axes, True).reshape(shape)
+    return _total(x, axes, True).reshape(shape)
 
 
 _sum_to_op = primitive("sum_to", _sum_to, (lambda g, y, x, *, shape: broadcast_to(g, x.shape),))
@@ -82,7 +90,7 @@ def _spread_forward(g: Any, *, shape: tuple[int, ...], dim: tuple[int, ...] | No
 
 _sum = primitive(
     "sum",
-    lambda x, *, dim, keepdim: accurate_sum(x, dim, keepdim),
+    lambda x, *, dim, keepdim: _total(x, dim, keepdim),
     (lambda g, y, x, *, dim, keepdim: spread(g, x.shape, dim),),
 )
 _spread = primitive(
@@ -128,7 +136,7 @@ def _wide(x: Any) -> Any:
 
 
 def _mean_forward(x: Any, *, dim: Any, keepdim: bool) -> Any:
-    return (accurate_sum(_wide(x), dim, keepdim) / count_of(x.shape, dim)).astype(x.dtype, copy=False)
+    return (_total(_wide(x), dim, keepdim) / count_of(x.shape, dim)).astype(x.dtype, copy=False)
 
 
 _mean = primitive(
