@@ -6,7 +6,7 @@ has in one piece and PyTorch in two.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,19 +43,30 @@ class Library:
 
     def load(self, module: Any, weights: Arrays) -> None:
         """Give a module the weights of its twin in another library."""
-        module.load_state_dict({name: self.tensor(np.ascontiguousarray(a)) for name, a in weights.items()})
+        module.load_state_dict({name: self.tensor(a) for name, a in weights.items()})
 
     def prepared(self, module: Any) -> Any:
-        """A new module with its weights in the library's best layout."""
+        """A new module as the library runs it, its weights in their layout."""
         return module
 
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function(L, *tensors)`` as the library runs it."""
+        return function
+
+    def finish(self, result: Any) -> None:
+        """Wait until ``result`` is there, in libraries that return earlier."""
+
     def adam(self, parameters: Iterable[Any], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> Any:
-        """Adam, as fast as the library has it."""
+        """Adam."""
         return self.module.optim.Adam(parameters, lr=lr, betas=betas)
 
-    def adamw(self, parameters: Iterable[Any], lr: float) -> Any:
-        """AdamW, as fast as the library has it."""
+    def adamw(self, parameters: Iterable[Any], lr: float, fused: bool | None = None) -> Any:
+        """AdamW; ``fused`` is about PyTorch's."""
         return self.module.optim.AdamW(parameters, lr=lr)
+
+    def backward(self, outputs: Sequence[Any], cotangents: Sequence[Any]) -> None:
+        """Add the gradients of ``outputs`` to the leaves' ``.grad``."""
+        raise NotImplementedError
 
     def average(self, module: Any, decay: float) -> Any:
         """A function to call after each step: it moves an exponential average of the weights of ``module``."""
@@ -90,6 +101,9 @@ class Scratchgen(Library):
             return self.module.tensor(channels_last(array))
         return self.module.tensor(array)
 
+    def backward(self, outputs: Sequence[Any], cotangents: Sequence[Any]) -> None:
+        self.module.backward(outputs, cotangents)
+
     def average(self, module: Any, decay: float) -> Any:
         return self.module.optim.EMA(module, decay, warmup=False).update
 
@@ -115,8 +129,12 @@ class Torch(Library):
     def adam(self, parameters: Iterable[Any], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> Any:
         return self.module.optim.Adam(parameters, lr=lr, betas=betas, fused=self.fused or None)
 
-    def adamw(self, parameters: Iterable[Any], lr: float) -> Any:
-        return self.module.optim.AdamW(parameters, lr=lr, fused=self.fused or None)
+    def adamw(self, parameters: Iterable[Any], lr: float, fused: bool | None = None) -> Any:
+        fused = self.fused if fused is None else fused
+        return self.module.optim.AdamW(parameters, lr=lr, fused=fused or None)
+
+    def backward(self, outputs: Sequence[Any], cotangents: Sequence[Any]) -> None:
+        self.module.autograd.backward(outputs, cotangents)
 
     def average(self, module: Any, decay: float) -> Any:
         from torch.optim import swa_utils
@@ -127,11 +145,20 @@ class Torch(Library):
         return lambda: averaged.update_parameters(module)
 
 
+class CompiledTorch(Torch):
+    """PyTorch with ``torch.compile``, which writes C++ and so needs a compiler; eager where an op has state."""
+
+    def prepared(self, module: Any) -> Any:
+        module = super().prepared(module)
+        module.compile()
+        return module
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        self.module.compiler.reset()
+        compiled = self.module.compile(lambda *tensors: function(self, *tensors))
+        return lambda _, *tensors: compiled(*tensors)
+
+
 def channels_last(array: np.ndarray) -> np.ndarray:
     """The same (N, C, H, W) numbers with the channels of a pixel side by side in memory."""
     return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-
-
-def shapes(arrays: Sequence[np.ndarray]) -> str:
-    """``float32[3, 4], ...``, for tables and messages."""
-    return ", ".join(f"{a.dtype}{list(a.shape)}" for a in arrays)

@@ -26,13 +26,19 @@ class Training:
 
 @dataclass(frozen=True)
 class Step:
-    """A row of the table. ``samples``: of a batch. ``images``: memory layout matters. ``bar``: peer's time / ours."""
+    """A row of the table. ``bar``: peer's time / ours, at least.
+
+    samples   of a batch
+    images    memory layout matters
+    agree     steps after which the libraries' losses are compared
+    """
 
     name: str
     build: Callable[[Library], Training]
     samples: int
     images: bool
     bar: float
+    agree: int = 3
 
 
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:

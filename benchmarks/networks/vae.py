@@ -15,9 +15,9 @@ BATCH, PIXELS, HIDDEN, LATENT = 128, 784, 400, 40
 def vae(L: Library) -> Training:
     """Encoder and decoder with one hidden layer each."""
     nn, F = L.nn, L.F
-    encoder = nn.Sequential(nn.Linear(PIXELS, HIDDEN), nn.ReLU())
+    encoder = L.prepared(nn.Sequential(nn.Linear(PIXELS, HIDDEN), nn.ReLU()))
     mean, log_variance = nn.Linear(HIDDEN, LATENT), nn.Linear(HIDDEN, LATENT)
-    decoder = nn.Sequential(nn.Linear(LATENT, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, PIXELS))
+    decoder = L.prepared(nn.Sequential(nn.Linear(LATENT, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, PIXELS)))
     network = nn.ModuleList([encoder, mean, log_variance, decoder])
     optimizer = L.adam(network.parameters(), lr=1e-3)
 
