@@ -204,7 +204,7 @@ def _pack(kernel: str, entry: _Entry, arguments: Sequence[tuple[Any, int]]) -> t
         kind, size = entry.parameters[i].kind.decode(), entry.parameters[i].bytes
         if mode == VALUE:
             holder = np.asarray(value)
-            if holder.dtype.kind != kind or holder.itemsize != size:
+            if holder.dtype.kind.replace("V", "s") != kind or holder.itemsize != size:
                 raise TypeError(f"{kernel}: parameter {i} is a {_named(kind, size)}, got {holder.dtype}")
             kept.append(holder)
             packed[i] = _Argument(holder.ctypes.data, holder.nbytes, mode, size, 0)

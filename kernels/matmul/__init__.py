@@ -3,6 +3,9 @@
 from ..registry import provide
 from . import cases, reference
 
-provide("scratchgen.kernels.matmul.cpu", "cpu", "matmul", "linear", "linear_vjp")
+_OPS = ("matmul", "linear", "linear_vjp")
+provide("scratchgen.kernels.matmul.cpu", "cpu", *_OPS)
+provide("scratchgen.kernels.matmul.cuda", "cuda", *_OPS)
+provide("scratchgen.kernels.matmul.cuda", "emu", *_OPS)
 
 __all__ = ["cases", "reference"]
