@@ -14,6 +14,7 @@ from . import (  # isort: skip  # each folder registers its op's kernels
     cross_entropy as cross_entropy,
     ema as ema,
     group_norm as group_norm,
+    heap as heap,
     layer_norm as layer_norm,
     matmul as matmul,
     philox as philox,
