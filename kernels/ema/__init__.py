@@ -4,5 +4,7 @@ from ..registry import provide
 from . import reference
 
 provide("scratchgen.kernels.ema.cpu", "cpu", "ema")
+provide("scratchgen.kernels.ema.cuda", "cuda", "ema")
+provide("scratchgen.kernels.ema.cuda", "emu", "ema")
 
 __all__ = ["reference"]

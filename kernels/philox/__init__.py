@@ -3,6 +3,9 @@
 from ..registry import provide
 from . import cases, reference
 
-provide("scratchgen.kernels.philox.cpu", "cpu", "philox_bits", "philox_uniform", "philox_normal")
+_OPS = ("philox_bits", "philox_uniform", "philox_normal")
+provide("scratchgen.kernels.philox.cpu", "cpu", *_OPS)
+provide("scratchgen.kernels.philox.cuda", "cuda", *_OPS)
+provide("scratchgen.kernels.philox.cuda", "emu", *_OPS)
 
 __all__ = ["cases", "reference"]
