@@ -1,0 +1,127 @@
+"""Scaled dot-product attention on the CPU: where arrays lie, and which loops run.
+
+Units of work, blocks of queries forward and heads or parts of them backward, share nothing, so threads take them as
+they come and no result depends on who computed it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numba
+import numpy as np
+
+from ..layout import row_order
+from ..registry import kernel
+from . import backward, forward, reference
+from .panels import BOOLS, LOG2E, NO_MASK, NUMBERS
+from .reference import value_cost, vjp_cost
+
+PARTS = 16  # units of the backward pass to aim at, where there are fewer heads
+FEWEST_PANELS = 4  # of a part
+FEWEST_QUERIES = 8  # below, a lane for each query would leave most lanes empty
+COMPILED_FROM = 1 << 12  # scores, or results; below, NumPy's time is not worth a compilation
+PARALLEL_FROM = 1 << 20  # multiplications; below, waking a second thread costs more than it saves
+LINE = 64  # bytes
+F4 = np.dtype(np.float32)
+
+
+def _aligned(x: np.ndarray) -> np.ndarray:
+    return x if x.flags.aligned else x.copy()
+
+
+def _places(arrays: Sequence[np.ndarray | None], lead: int) -> np.ndarray:
+    """Of each array: address, step between rows and between columns, step of each leading dimension, all in bytes."""
+    nowhere = [0] * (3 + lead)
+    return np.array([nowhere if x is None else [x.ctypes.data, *x.strides[lead:], *x.strides[:lead]] for x in arrays])
+
+
+def _beside(x: np.ndarray, size: int, make: Any = np.empty, copies: int = 1) -> np.ndarray:
+    """``copies`` arrays of x's shape, but for the last dimension of ``size``, each lying in memory as x does."""
+    order = row_order(x, -1)
+    out = make((copies, *[x.shape[d] for d in order[:-1]], size), F4)
+    return out.transpose(0, *[1 + order.index(d) for d in range(x.ndim)])
+
+
+def _sizes(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, is_causal: bool) -> tuple[int, ...]:
+    """Heads, queries, keys, size, size of values, whether causal, kind of mask."""
+    kind = NO_MASK if mask is None else BOOLS if mask.dtype == np.bool_ else NUMBERS
+    return math.prod(q.shape[:-2]), q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1], int(is_causal), kind
+
+
+def _run(serial: Any, parallel: Any, units: int, work: int, floats: int, *arguments: Any) -> None:
+    """Run the loops with scratch memory for each thread and a counter of the units taken."""
+    threads = min(numba.get_num_threads(), units) if work >= PARALLEL_FROM else 1
+    stride = -(-4 * floats // LINE) * LINE
+    memory = np.empty(threads * stride + 2 * LINE, np.uint8)
+    taken = -(-memory.ctypes.data // LINE) * LINE
+    memory[:2 * LINE] = 0
+    if threads == 1:
+        serial(*arguments, taken + LINE, taken)
+    else:
+        parallel(*arguments, taken + LINE, taken, stride, threads)
+
+
+def _attend_when(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scale: float) -> bool:
+    """Enough queries to fill lanes, and enough scores to be worth a compilation."""
+    scores = q.size // max(1, q.shape[-1]) * k.shape[-2]
+    return q.shape[-2] >= FEWEST_QUERIES and scores >= COMPILED_FROM and min(q.size, v.size) > 0
+
+
+def _derive_when(g: Any, *_: Any, **__: Any) -> bool:
+    return g.shape[-2] >= FEWEST_QUERIES and g.size >= COMPILED_FROM
+
+
+_on_cpu: dict[str, Any] = {"impl": "numba", "device": "cpu", "dtypes": "f4"}
+
+
+@kernel("scaled_dot_product_attention", cost=value_cost, when=_attend_when, **_on_cpu)
+def scaled_dot_product_attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, *, is_causal: bool, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    q, k, v = _aligned(q), _aligned(k), _aligned(v)
+    lead, sizes = q.shape[:-2], _sizes(q, k, v, mask, is_causal)
+    heads, queries, keys, size, value_size = sizes[:5]
+    y, lse = _beside(q, value_size)[0], np.empty(q.shape[:-1], F4)
+    _run(
+        forward.attend, forward.attend_in_parallel, heads * -(-queries // forward.MOST_LANES),
+        heads * queries * keys * (size + value_size), forward.scratch_floats(size, value_size),
+        sizes, _places((q, k, v, mask, y, lse[..., None]), len(lead)), np.array(lead, np.int64),
+        np.float32(scale * LOG2E),
+    )  # fmt: skip
+    return y, lse
+
+
+@kernel("scaled_dot_product_attention_vjp", cost=vjp_cost, when=_derive_when, **_on_cpu)
+def scaled_dot_product_attention_vjp(
+    g: np.ndarray,
+    y: np.ndarray,
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    mask: np.ndarray | None,
+    lse: np.ndarray,
+    *,
+    is_causal: bool,
+    scale: float,
+    needs: tuple[bool, ...],
+) -> tuple[np.ndarray | None, ...]:
+    if needs[3] or q.size == 0:
+        return reference.scaled_dot_product_attention_vjp(
+            g, y, q, k, v, mask, lse, is_causal=is_causal, scale=scale, needs=needs
+        )
+    g, y, q, k, v, lse = (_aligned(x) for x in (g, y, q, k, v, np.ascontiguousarray(lse)))
+    lead, sizes = q.shape[:-2], _sizes(q, k, v, mask, is_causal)
+    heads, queries, keys, size, value_size = sizes[:5]
+    wide = -(-size // backward.SPAN) * backward.SPAN
+    parts = max(1, min(-(-PARTS // heads), -(-keys // backward.MOST_LANES) // FEWEST_PANELS))
+    dq, dk, dv = _beside(q, wide, np.zeros, parts), _beside(k, size)[0], _beside(v, value_size)[0]
+    _run(
+        backward.derive, backward.derive_in_parallel, heads * parts, heads * queries * keys * (size + value_size),
+        backward.scratch_floats(queries, size, value_size),
+        sizes, _places((q, k, v, mask, y, lse[..., None], g, dq[0], dk, dv), len(lead)), np.array(lead, np.int64),
+        np.float32(scale), parts, dq.strides[0],
+    )  # fmt: skip
+    return (dq[0] if parts == 1 else dq.sum(0))[..., :size], dk, dv, None
