@@ -74,6 +74,8 @@ class Module:
         if 0 in grid:
             return
         arrays = [a.array if isinstance(a, (Out, Changed)) else a for a in arguments]
+        if any(isinstance(a, np.ndarray) and not a.flags.writeable for a in _written(arguments)):
+            raise ValueError(f"{kernel}: an array to write to is read-only")
         for a in arrays:
             if hasattr(a, "flags") and a.ndim and not a.flags.c_contiguous:
                 raise ValueError(f"{kernel}: arrays must be contiguous, got strides {a.strides} of shape {a.shape}")
@@ -111,6 +113,10 @@ class Module:
         )
 
 
+def _written(arguments: Sequence[Any]) -> list[Any]:
+    return [a.array for a in arguments if isinstance(a, (Out, Changed))]
+
+
 def _three(size: int | Sequence[int]) -> tuple[int, ...]:
     sizes = (size,) if isinstance(size, int) else tuple(int(n) for n in size)
     return sizes + (1,) * (3 - len(sizes))
@@ -146,4 +152,4 @@ def all_modules() -> dict[str, Module]:
     """Every module of every op: imports the ``cuda.py`` of each folder."""
     for file in sorted(ROOT.glob("*/cuda.py")):
         importlib.import_module(f"{__package__}.{file.parent.name}.cuda")
-    return dict(sorted(MODULES.items()))
+    return {name: MODULES[name] for name in sorted(MODULES) if MODULES[name].path.is_relative_to(ROOT)}

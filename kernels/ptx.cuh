@@ -11,7 +11,11 @@
 #include "emulate/cuda.h"
 #endif
 
+#if ON_DEVICE
 #define DEVICE __device__ __forceinline__
+#else
+#define DEVICE EMULATE_INLINE
+#endif
 
 constexpr unsigned FULL_WARP = 0xffffffffu;
 constexpr int WARP_SIZE = 32;
@@ -164,24 +168,24 @@ DEVICE void copy_wait() {
 // --- tensor cores. Fragments lie in the lanes as the PTX manual's figures of mma.m16n8k16 and .m16n8k8 have it.
 
 #if !ON_DEVICE
-__attribute__((no_sanitize("thread"), noinline)) inline void emulate_load_matrix(
+EMULATE_UNSEEN inline void emulate_load_matrix(
     unsigned* to, int count, const void* row, bool transposed, int line) {
     Request request;
     request.row = row;
     request.count = count;
     request.transposed = transposed;
-    emulate_collective(Collective::load_matrix, FULL_WARP, line, &request);
+    emulate_collective(Collective::load_matrix, FULL_WARP, line, &request, EMULATE_CALLER);
     std::memcpy(to, request.d, 4 * count);
 }
 
-__attribute__((no_sanitize("thread"), noinline)) inline void emulate_multiply(
+EMULATE_UNSEEN inline void emulate_multiply(
     int format, float d[4], const unsigned a[4], const unsigned b[2], int line) {
     Request request;
     request.format = format;
     std::memcpy(request.a, a, sizeof request.a);
     std::memcpy(request.b, b, sizeof request.b);
     std::memcpy(request.c, d, sizeof request.c);
-    emulate_collective(Collective::multiply, FULL_WARP, line, &request);
+    emulate_collective(Collective::multiply, FULL_WARP, line, &request, EMULATE_CALLER);
     std::memcpy(d, request.d, sizeof request.d);
 }
 #endif

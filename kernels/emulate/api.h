@@ -46,11 +46,11 @@ int emulate_lane() __attribute__((const));
 void* emulate_dynamic_shared() __attribute__((const));
 
 void emulate_barrier(int line);
-void emulate_collective(Collective kind, unsigned mask, int line, Request* request);
+void emulate_collective(Collective kind, unsigned mask, int line, Request* request, const void* caller);
 
 Bits16 emulate_load(const void* address, int bytes);                    // bytes: 2, 4, 8 or 16, aligned
 void emulate_store(void* address, int bytes, uint64_t low, uint64_t high);
-void emulate_atomic(void* address, int bytes);                          // checks one that is about to happen
+void emulate_atomic(void* address, int bytes, const void* caller);     // checks one that is about to happen
 
 // Asynchronous copies of 4, 8 or 16 bytes to shared memory, `given` of them from `source` and zeros after them.
 void emulate_copy_async(void* target, const void* source, int bytes, int given);
@@ -95,7 +95,8 @@ struct Options {
 struct Report {
     char kind[32];
     char message[480];
-    uint64_t pc;     // relative to the kernel library
+    uint64_t pc;     // of the access or the wait, relative to the kernel library; 0: of none
+    uint64_t other;  // of the access that it races with
     unsigned block[3], thread[3];
     int in_block;    // whether block and thread mean something
 };

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 SOURCES = ("schedule.cpp", "memory.cpp", "collectives.cpp", "counters.cpp")
 HEADERS = ("api.h", "cuda.h", "entry.h", "fiber.h", "state.h")
 
-COMMON = ("-std=c++17", "-O2", "-g1", "-fPIC", "-shared", "-Wall")
+COMMON = ("-std=c++17", "-O2", "-g1", "-gdwarf-4", "-fPIC", "-shared", "-Wall")
 # Every access to memory calls a hook (memory.cpp), as do misaligned casts, indices beyond an array and undefined
 # arithmetic. -fno-gnu-unique: a template's __shared__ array is its own library's. -nostdlib: no sanitizer of GCC's own,
 # and nothing but __shared__ variables among the zero-initialised data.

@@ -30,18 +30,27 @@ struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
 
+// Inlined into the kernel, so that a return address belongs to its line.
+#define EMULATE_INLINE inline __attribute__((always_inline))
+// Not instrumented: the accesses inside are no part of the kernel.
+#define EMULATE_UNSEEN __attribute__((no_sanitize("thread"), noinline))
+#define EMULATE_CALLER __builtin_return_address(0)
+
 // --- synchronisation. The default argument is the line of the call: where a thread waits.
 
-inline void __syncthreads(int line = __builtin_LINE()) {
+EMULATE_INLINE void __syncthreads(int line = __builtin_LINE()) {
     asm volatile("" ::: "memory");
     emulate_barrier(line);
     asm volatile("" ::: "memory");
 }
 
-inline void __syncwarp(unsigned mask = ~0u, int line = __builtin_LINE()) {
-    Request request;
+EMULATE_UNSEEN inline void emulate_warp_barrier(unsigned mask, int line) {
+    emulate_collective(Collective::sync, mask, line, nullptr, EMULATE_CALLER);
+}
+
+EMULATE_INLINE void __syncwarp(unsigned mask = ~0u, int line = __builtin_LINE()) {
     asm volatile("" ::: "memory");
-    emulate_collective(Collective::sync, mask, line, &request);
+    emulate_warp_barrier(mask, line);
     asm volatile("" ::: "memory");
 }
 
@@ -50,76 +59,76 @@ inline void __threadfence() {}
 // --- warp collectives
 
 template <class T>
-__attribute__((no_sanitize("thread"), noinline)) T emulate_shuffle(unsigned mask, T value, int source, int line) {
+EMULATE_UNSEEN T emulate_shuffle(unsigned mask, T value, int source, int line) {
     static_assert(sizeof(T) == 4 || sizeof(T) == 8);
     Request request;
     std::memcpy(&request.value, &value, sizeof value);
     request.source = source;
-    emulate_collective(Collective::shuffle, mask, line, &request);
+    emulate_collective(Collective::shuffle, mask, line, &request, EMULATE_CALLER);
     std::memcpy(&value, request.d, sizeof value);
     return value;
 }
 
 template <class T>
-T __shfl_sync(unsigned mask, T value, int lane, int width = 32, int line = __builtin_LINE()) {
+EMULATE_INLINE T __shfl_sync(unsigned mask, T value, int lane, int width = 32, int line = __builtin_LINE()) {
     const int me = emulate_lane();
     return emulate_shuffle(mask, value, (me & -width) + (lane & (width - 1)), line);
 }
 
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int flip, int width = 32, int line = __builtin_LINE()) {
+EMULATE_INLINE T __shfl_xor_sync(unsigned mask, T value, int flip, int width = 32, int line = __builtin_LINE()) {
     const int me = emulate_lane(), other = me ^ flip;
     return emulate_shuffle(mask, value, other < (me & -width) + width ? other : me, line);
 }
 
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, int by, int width = 32, int line = __builtin_LINE()) {
+EMULATE_INLINE T __shfl_down_sync(unsigned mask, T value, int by, int width = 32, int line = __builtin_LINE()) {
     const int me = emulate_lane(), other = me + by;
     return emulate_shuffle(mask, value, other < (me & -width) + width ? other : me, line);
 }
 
 template <class T>
-T __shfl_up_sync(unsigned mask, T value, int by, int width = 32, int line = __builtin_LINE()) {
+EMULATE_INLINE T __shfl_up_sync(unsigned mask, T value, int by, int width = 32, int line = __builtin_LINE()) {
     const int me = emulate_lane(), other = me - by;
     return emulate_shuffle(mask, value, other >= (me & -width) ? other : me, line);
 }
 
-__attribute__((no_sanitize("thread"), noinline)) inline unsigned emulate_ballot(unsigned mask, int predicate, int line) {
+EMULATE_UNSEEN inline unsigned emulate_ballot(unsigned mask, int predicate, int line) {
     Request request;
     request.value = predicate != 0;
-    emulate_collective(Collective::ballot, mask, line, &request);
+    emulate_collective(Collective::ballot, mask, line, &request, EMULATE_CALLER);
     return request.d[0];
 }
 
-inline unsigned __ballot_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
+EMULATE_INLINE unsigned __ballot_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
     return emulate_ballot(mask, predicate, line);
 }
-inline int __any_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
+EMULATE_INLINE int __any_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
     return emulate_ballot(mask, predicate, line) != 0;
 }
-inline int __all_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
+EMULATE_INLINE int __all_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
     return emulate_ballot(mask, !predicate, line) == 0;
 }
 
 // --- atomics: of one thread at a time here, so a check and a plain change
 
 template <class T>
-__attribute__((no_sanitize("thread"), noinline)) T atomicAdd(T* address, T value) {
-    emulate_atomic(address, sizeof(T));
+EMULATE_UNSEEN T atomicAdd(T* address, T value) {
+    emulate_atomic(address, sizeof(T), EMULATE_CALLER);
     const T old = *address;
     *address = old + value;
     return old;
 }
 template <class T>
-__attribute__((no_sanitize("thread"), noinline)) T atomicMax(T* address, T value) {
-    emulate_atomic(address, sizeof(T));
+EMULATE_UNSEEN T atomicMax(T* address, T value) {
+    emulate_atomic(address, sizeof(T), EMULATE_CALLER);
     const T old = *address;
     if (value > old) *address = value;
     return old;
 }
 template <class T>
-__attribute__((no_sanitize("thread"), noinline)) T atomicCAS(T* address, T expected, T value) {
-    emulate_atomic(address, sizeof(T));
+EMULATE_UNSEEN T atomicCAS(T* address, T expected, T value) {
+    emulate_atomic(address, sizeof(T), EMULATE_CALLER);
     const T old = *address;
     if (old == expected) *address = value;
     return old;

@@ -14,7 +14,7 @@ class EmulatorError(RuntimeError):
     ``kind``: "out of bounds", "misaligned", "race", "uninitialised", "missing wait", "unwritten output",
     "write to an input", "barrier divergence", "warp divergence", "wrong mask", "deadlock", "arithmetic" or "assertion".
     ``location``: "file:line" of the kernel's source, or None where no single line is to blame. ``block`` and ``thread``
-    are those that ran, or None.
+    are those that ran, or None. ``other``: the "file:line" of the access that a race is with, or None.
     """
 
     def __init__(
@@ -23,13 +23,16 @@ class EmulatorError(RuntimeError):
         kernel: str,
         message: str,
         location: str | None = None,
+        other: str | None = None,
         block: tuple[int, ...] | None = None,
         thread: tuple[int, ...] | None = None,
     ) -> None:
         where = f" at {location}" if location else ""
         who = f", block {block}, thread {thread}" if block is not None else ""
-        super().__init__(f"{kind} in {kernel}{where}{who}: {message}")
-        self.kind, self.kernel, self.location, self.block, self.thread = kind, kernel, location, block, thread
+        at_other = f" (at {other})" if other else ""
+        super().__init__(f"{kind} in {kernel}{where}{who}: {message}{at_other}")
+        self.kind, self.kernel = kind, kernel
+        self.location, self.other, self.block, self.thread = location, other, block, thread
 
 
 def source_line(library: Path, pc: int) -> str | None:

@@ -26,10 +26,10 @@ std::vector<uint32_t> block_starts;  // number of each block's first segment
 uint32_t block_first, epoch;
 Region* latest;
 char *shared_low, *shared_high;  // the part of static shared memory in use: what is poisoned for the next block
-uint64_t patience;               // accesses until a thread that never synchronises is given up
+unsigned patience;                // accesses until a thread that does not synchronise is given up
 std::vector<uint3> block_order;
 
-constexpr uint64_t PATIENCE = 1u << 28;
+constexpr unsigned PATIENCE = 1u << 24;
 
 uint32_t my_segment() {
     Thread& me = *current;
@@ -90,7 +90,9 @@ Region& find(const char* address, int bytes, Use use, const void* pc) {
     out_of_bounds(address, bytes, use, pc);
 }
 
-[[noreturn]] void race(const Region& region, const char* address, Use use, uint32_t other, bool wrote, const void* pc) {
+[[noreturn]] void race(const Region& region, const char* address, Use use, uint32_t other, uint32_t other_pc, bool wrote,
+                       const void* pc) {
+    launch.report->other = other_pc;
     const Where where = describe(region, address);
     if (other >= block_first)
         fail("race", pc, "%s %s, which thread %u of the block %s with no synchronisation in between", verb(use), where.text,
@@ -106,13 +108,13 @@ Cell* cells_of(Region& region) {
     return region.cells;
 }
 
-void note_read(Cell& cell, uint32_t mine) {
+void note_read(Cell& cell, uint32_t mine, const void* pc) {
     if (cell.read[0] == mine) return;
     const uint32_t before = cell.read[0];
     const bool same_thread = before >= block_first && before && of_block(before).thread == current->number;
     const bool keep = cell.read[1] && cell.read[1] < block_first;  // another block's: nothing will ever order that
-    if (before && !same_thread && !keep) cell.read[1] = before;
-    cell.read[0] = mine;
+    if (before && !same_thread && !keep) cell.read[1] = before, cell.read_pc[1] = cell.read_pc[0];
+    cell.read[0] = mine, cell.read_pc[0] = in_image(pc);
 }
 
 void check_cell(Region& region, Cell& cell, const char* address, Use use, uint32_t mine, const void* pc) {
@@ -131,11 +133,12 @@ void check_cell(Region& region, Cell& cell, const char* address, Use use, uint32
     }
     const auto races = [&](uint32_t other) { return other && (other < block_first || !in_order(other)); };
     const bool both_atomic = use == Use::atomic && cell.write & ATOMIC;
-    if (written && !both_atomic && races(written)) race(region, address, use, written, true, pc);
-    if (use == Use::read) return note_read(cell, mine);
-    for (uint32_t reader : cell.read)
-        if ((global || reader >= block_first) && races(reader)) race(region, address, use, reader, false, pc);
-    cell = {mine | (use == Use::atomic ? ATOMIC : 0), {0, 0}};
+    if (written && !both_atomic && races(written)) race(region, address, use, written, cell.write_pc, true, pc);
+    if (use == Use::read) return note_read(cell, mine, pc);
+    for (int i = 0; i < 2; i++)
+        if ((global || cell.read[i] >= block_first) && races(cell.read[i]))
+            race(region, address, use, cell.read[i], cell.read_pc[i], false, pc);
+    cell = {mine | (use == Use::atomic ? ATOMIC : 0), {}, in_image(pc), {}};
 }
 
 void check(const char* address, int bytes, Use use, const void* pc) {
@@ -145,7 +148,7 @@ void check(const char* address, int bytes, Use use, const void* pc) {
         if (use != Use::read) fail("write to an input", pc, "%s %s", verb(use), describe(region, address).text);
         return;
     }
-    if (!--patience) fail("deadlock", pc, "makes no end: %lu accesses without a synchronisation", (unsigned long)PATIENCE);
+    if (!--patience) fail("deadlock", pc, "waits for what nobody can do meanwhile: %u accesses without a synchronisation", PATIENCE);
     const uint32_t mine = my_segment();
     Cell* cells = cells_of(region);
     const size_t first = size_t(address - region.begin) >> region.shift;
@@ -187,7 +190,6 @@ void memory_begin_launch() {
     segments.clear();
     block_starts.clear();
     block_order.clear();
-    patience = PATIENCE;
     const Image& image = *launch.image;
     launch.regions.push_back({image.begin, size_t(image.shared - image.begin), Place::constant, INPUT, -1, 0, nullptr});
     std::memset(image.shared, 0xff, image.end - image.shared);
@@ -212,9 +214,10 @@ void memory_begin_block() {
     std::memset(dynamic.begin, 0xff, dynamic.bytes);
 }
 
+void memory_begin_turn() { patience = PATIENCE; }
+
 void memory_block_barrier() {
     epoch++;
-    patience = PATIENCE;
     for (unsigned i = 0; i < launch.threads; i++) threads[i].segment = 0;
 }
 
@@ -288,7 +291,7 @@ void emulate_store(void* address, int bytes, uint64_t low, uint64_t high) {
     std::memcpy(address, &bits, bytes);
 }
 
-void emulate_atomic(void* address, int bytes) { use_memory(address, bytes, Use::atomic, CALLER); }
+void emulate_atomic(void* address, int bytes, const void* caller) { use_memory(address, bytes, Use::atomic, caller); }
 
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}

@@ -104,6 +104,7 @@ class _Report(ctypes.Structure):
         ("kind", ctypes.c_char * 32),
         ("message", ctypes.c_char * 480),
         ("pc", ctypes.c_uint64),
+        ("other", ctypes.c_uint64),
         ("block", ctypes.c_uint * 3),
         ("thread", ctypes.c_uint * 3),
         ("in_block", ctypes.c_int),
@@ -190,6 +191,7 @@ class Library:
             kernel,
             message,
             source_line(self.path, report.pc),
+            source_line(self.path, report.other),
             tuple(report.block) if inside else None,
             tuple(report.thread) if inside else None,
         )

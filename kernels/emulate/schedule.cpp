@@ -26,6 +26,8 @@ unsigned random_below(unsigned n) {  // splitmix64
     return unsigned((z ^ (z >> 31)) >> 32) % n;
 }
 
+uint32_t in_image(const void* pc) { return uint32_t(static_cast<const char*>(pc) - launch.image->begin); }
+
 void fail(const char* kind, const void* pc, const char* format, ...) {
     Report& report = *launch.report;
     std::snprintf(report.kind, sizeof report.kind, "%s", kind);
@@ -33,7 +35,7 @@ void fail(const char* kind, const void* pc, const char* format, ...) {
     va_start(rest, format);
     std::vsnprintf(report.message, sizeof report.message, format, rest);
     va_end(rest);
-    report.pc = pc ? static_cast<const char*>(pc) - launch.image->begin : 0;
+    report.pc = pc ? in_image(pc) : 0;
     if (current) {
         report.in_block = 1;
         const uint3 b = launch.block, t = current->index;
@@ -63,6 +65,7 @@ static void thread_body() {
 
 static void run(Thread& thread) {
     current = &thread;
+    memory_begin_turn();
     in_fiber = true;
     fiber_switch(scheduler, thread.fiber);
     in_fiber = false;
@@ -158,18 +161,19 @@ static void pass_barrier() {
         if (t.wait != Wait::barrier) continue;
         arrived++;
         if (!first) first = &t;
-        if (t.line != first->line) {
+        if (t.line != first->line && launch.options.checks) {
             current = &t;
             fail("barrier divergence", t.pc, "waits at the block barrier in line %d, thread %u at that in line %d", t.line,
                  first->number, first->line);
         }
     }
-    if (arrived < launch.threads) {
+    if (arrived < launch.threads && launch.options.checks) {
         current = first;
         fail("barrier divergence", first->pc, "%u of the block's %u threads wait at the barrier in line %d; the others have "
              "left the kernel", arrived, launch.threads, first->line);
     }
-    for (unsigned i = 0; i < launch.threads; i++) threads[i].wait = Wait::nothing;
+    for (unsigned i = 0; i < launch.threads; i++)
+        if (threads[i].wait == Wait::barrier) threads[i].wait = Wait::nothing;
     memory_block_barrier();
     launch.counters->barriers++;
 }
@@ -239,14 +243,14 @@ void* emulate_dynamic_shared() { return launch.regions[1].begin; }
 
 void emulate_barrier(int line) { hand_over(Wait::barrier, line, CALLER); }
 
-void emulate_collective(Collective kind, unsigned mask, int line, Request* request) {
+void emulate_collective(Collective kind, unsigned mask, int line, Request* request, const void* caller) {
     Thread& me = *current;
     if (launch.options.checks && !(mask >> me.lane() & 1))
-        fail("wrong mask", CALLER, "lane %u calls a warp collective whose mask 0x%08x leaves it out", me.lane(), mask);
+        fail("wrong mask", caller, "lane %u calls a warp collective whose mask 0x%08x leaves it out", me.lane(), mask);
     me.collective = kind;
-    me.mask = mask | 1u << me.lane();
+    me.mask = launch.options.checks ? mask : ~0u;
     me.request = request;
-    hand_over(Wait::collective, line, CALLER);
+    hand_over(Wait::collective, line, caller);
 }
 
 void emulate_assert(const char* what) { fail("assertion", CALLER, "failed: %s", what); }

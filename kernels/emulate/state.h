@@ -43,8 +43,9 @@ struct Thread {
 // A stretch of memory that kernels may use.
 enum class Place : uint8_t { global, shared, constant };
 
-struct Cell {  // who used some bytes last: segments, 0 for nobody
+struct Cell {  // who used some bytes last: segments, 0 for nobody; and from where in the kernel's code
     uint32_t write, read[2];
+    uint32_t write_pc, read_pc[2];
 };
 
 struct Region {
@@ -83,6 +84,7 @@ extern char* stacks;
 
 [[noreturn]] void fail(const char* kind, const void* pc, const char* format, ...) __attribute__((format(printf, 3, 4)));
 unsigned random_below(unsigned n);
+uint32_t in_image(const void* pc);  // relative to the kernel library
 
 // memory.cpp
 enum class Use : uint8_t { read, write, atomic };
@@ -91,6 +93,7 @@ void announce_copy(const AsyncCopy& copy);  // a copy that will take effect late
 void finish_copy(const AsyncCopy& copy);
 void memory_begin_launch();
 void memory_begin_block();
+void memory_begin_turn();
 void memory_block_barrier();
 void memory_warp_barrier(unsigned first, unsigned mask);
 void memory_end_launch();
