@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from .arrays import array_module
 
 ROOT = Path(__file__).parent
 TYPES = {"float32": "float", "float16": "half_t", "bfloat16": "bfloat_t"}  # the kernels' names for NumPy's dtypes
+MOST_THREADS = 1024
+MOST_SHARED = 227 << 10  # on Hopper; Ampere has 163 KB
 MODULES: dict[str, Module] = {}  # every module made so far, by its file
 
 
@@ -73,6 +76,10 @@ class Module:
         grid, block = _three(grid), _three(block)
         if 0 in grid:
             return
+        if prod(block) > MOST_THREADS:
+            raise ValueError(f"{kernel}: {prod(block):,} threads; a block has at most {MOST_THREADS:,}")
+        if shared > MOST_SHARED:
+            raise ValueError(f"{kernel}: {shared:,} bytes of shared memory; a block has at most {MOST_SHARED:,}")
         arrays = [a.array if isinstance(a, (Out, Changed)) else a for a in arguments]
         if any(isinstance(a, np.ndarray) and not a.flags.writeable for a in _written(arguments)):
             raise ValueError(f"{kernel}: an array to write to is read-only")

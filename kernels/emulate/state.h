@@ -8,7 +8,6 @@
 
 constexpr unsigned WARP = 32, MAX_THREADS = 1024;
 constexpr size_t STACK_BYTES = 64 << 10;
-constexpr size_t MAX_SHARED = 227 << 10;  // a block's largest share on Hopper
 
 enum class Wait : uint8_t { nothing, barrier, collective, done };
 
