@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from scratchgen import nn
 
-Activation = type[nn.Module]
+Activation = Callable[[], nn.Module]
 
 
 def dense_layers(widths: Sequence[int], activation: Activation) -> list[nn.Module]:

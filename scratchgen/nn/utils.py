@@ -8,8 +8,12 @@ from collections.abc import Iterable
 from .. import ops
 from ..changes import mark_changed
 from ..tensor import Tensor, wrap
+from .spectral_norm import spectral_norm
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_", "get_total_norm", "parameters_to_vector", "vector_to_parameters"]
+__all__ = [
+    "clip_grad_norm_", "clip_grad_value_", "get_total_norm", "parameters_to_vector", "spectral_norm",
+    "vector_to_parameters",
+]  # fmt: skip
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:

@@ -11,6 +11,10 @@ __all__ = ["RECIPES", "Config", "Recipe", "Reference", "find"]
 RECIPES: dict[str, tuple[str, str]] = {  # model name -> (module, class)
     "autoencoder": ("autoencoder", "AutoencoderRecipe"),
     "vae": ("vae", "VAERecipe"),
+    "gan": ("gan", "GANRecipe"),
+    "wgan": ("wgan", "WGANRecipe"),
+    "wgan-gp": ("wgan", "WGANGPRecipe"),
+    "cgan": ("cgan", "CGANRecipe"),
 }
 
 

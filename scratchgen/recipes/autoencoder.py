@@ -8,7 +8,7 @@ mixture of Gaussians fitted to the codes of training images is decoded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -22,31 +22,27 @@ from scratchgen.data.images import ImageDataset, Images
 from scratchgen.models.autoencoder import Autoencoder, contraction, convolutional, corrupt, dense
 from scratchgen.models.latents import linear_path
 
-from .base import Config, Recipe, Reference
+from .base import Config, Recipe, Reference, setting
 from .judges import ImageJudge, evaluating
-
-
-def _setting(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig(Config):
     """Settings of the autoencoder."""
 
-    network: Literal["dense", "conv"] = _setting("dense", "kind of layers")
-    hidden: tuple[int, ...] = _setting((400, 400), "widths of the dense layers (conv: the one beside the code)")
-    channels: tuple[int, ...] = _setting((32, 64), "conv: widths of the convolutions, each of stride 2")
-    upsampling: Literal["transposed", "upsample"] = _setting("transposed", "conv: how the decoder doubles an image")
-    latent: int = _setting(16, "units of the code")
-    activation: Literal["relu", "silu"] = _setting("silu", "activation of the hidden layers")
-    loss: Literal["mse", "bce"] = _setting("mse", "distance of image and reconstruction")
-    noise: float = _setting(0.0, "denoising: standard deviation of the noise on the input")
-    masked: float = _setting(0.0, "denoising: share of input pixels set to 0")
-    sparsity: float = _setting(0.0, "weight of the mean |code|")
-    contraction: float = _setting(0.0, "weight of the squared norm of the code's Jacobian")
-    weight_decay: float = _setting(0.0, "AdamW's decoupled weight decay")
-    hold_out: bool = _setting(False, "leave the validation rows out of training, for a curve on them")
+    network: Literal["dense", "conv"] = setting("dense", "kind of layers")
+    hidden: tuple[int, ...] = setting((400, 400), "widths of the dense layers (conv: the one beside the code)")
+    channels: tuple[int, ...] = setting((32, 64), "conv: widths of the convolutions, each of stride 2")
+    upsampling: Literal["transposed", "upsample"] = setting("transposed", "conv: how the decoder doubles an image")
+    latent: int = setting(16, "units of the code")
+    activation: Literal["relu", "silu"] = setting("silu", "activation of the hidden layers")
+    loss: Literal["mse", "bce"] = setting("mse", "distance of image and reconstruction")
+    noise: float = setting(0.0, "denoising: standard deviation of the noise on the input")
+    masked: float = setting(0.0, "denoising: share of input pixels set to 0")
+    sparsity: float = setting(0.0, "weight of the mean |code|")
+    contraction: float = setting(0.0, "weight of the squared norm of the code's Jacobian")
+    weight_decay: float = setting(0.0, "AdamW's decoupled weight decay")
+    hold_out: bool = setting(False, "leave the validation rows out of training, for a curve on them")
 
     def __post_init__(self) -> None:
         if self.network == "conv" and len(self.hidden) != 1:
@@ -106,7 +102,7 @@ class AutoencoderRecipe(Recipe):
             seen = seen.detach().requires_grad_()
         z = model.encode(seen)
         loss = model.loss(z, x, config.loss)
-        report = {config.loss: loss.item()}
+        report: dict[str, float] = {config.loss: loss.item()}
         if config.sparsity:
             size = z.abs().mean()
             loss, report["mean |code|"] = loss + config.sparsity * size, size.item()
@@ -149,8 +145,8 @@ class AutoencoderRecipe(Recipe):
         """
         test, train = self.dataset.test, self.dataset.trainval
         errors = self._errors(test.x)
-        found: dict[str, float] = {}
-        found["mse"], found["mse_se"] = metrics.mean_se(errors)
+        loss = metrics.mean_se(errors)
+        found: dict[str, float] = {"mse": loss.value, "mse_se": loss.se}
         found["label_accuracy"] = _nearest_labels(
             self.encode(train.x), train.labels, self.encode(test.x), test.labels
         )
@@ -214,8 +210,8 @@ class AutoencoderRecipe(Recipe):
         """From one test image to another of another class, on the straight line between their codes."""
         labels = self.dataset.test.labels
         first = np.array([np.flatnonzero(labels == k)[0] for k in range(len(self.dataset.classes))])
-        ends = [sg.tensor(self.encode(self.dataset.test.x[rows])) for rows in (first, np.roll(first, -1))]
-        ways = linear_path(*ends, steps).transpose(0, 1).numpy(force=True)
+        start, end = (sg.tensor(self.encode(self.dataset.test.x[rows])) for rows in (first, np.roll(first, -1)))
+        ways = linear_path(start, end, steps).transpose(0, 1).numpy(force=True)
         images = self.decode(ways.reshape(-1, self.config.latent))
         viz.interpolation_grid(path, images.reshape(len(first), steps, *self.dataset.shape))
 

@@ -17,14 +17,19 @@ from ..device import Device
 from ..rng import Generator, manual_seed
 
 
+def setting(default: Any, help: str) -> Any:
+    """A field of a Config, with what ``--help`` says of it."""
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass(frozen=True)
 class Config:
     """Settings that every recipe has. A recipe's own ``Config`` adds to them; each field is a ``--set`` option."""
 
-    steps: int = field(default=1000, metadata={"help": "training steps"})
-    batch_size: int = field(default=128, metadata={"help": "rows in a mini-batch"})
-    learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate"})
-    evaluate_every: int = field(default=0, metadata={"help": "steps between previews and checkpoints; 0: ten in a run"})
+    steps: int = setting(1000, "training steps")
+    batch_size: int = setting(128, "rows in a mini-batch")
+    learning_rate: float = setting(1e-3, "peak learning rate")
+    evaluate_every: int = setting(0, "steps between previews and checkpoints; 0: ten in a run")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -28,39 +28,35 @@ from scratchgen.data import Batches, in_order
 from scratchgen.data.images import ImageDataset, Images
 from scratchgen.models.vae import VAE, Bernoulli, Bound, GaussianHead, active_units, convolutional, dense
 
-from .base import Config, Recipe, Reference
+from .base import Config, Recipe, Reference, setting
 from .judges import ImageJudge, evaluating
 from .vae_pictures import draw_pictures
-
-
-def _setting(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
 class VAEConfig(Config):
     """Settings of the VAE."""
 
-    network: Literal["dense", "conv"] = _setting("dense", "kind of layers")
-    hidden: tuple[int, ...] = _setting((400,), "widths of the dense layers (conv: of the one beside z)")
-    channels: tuple[int, ...] = _setting((32, 64), "conv: widths of the convolutions, each of stride 2")
-    latent: int = _setting(40, "latent units; 2 gives a picture of the whole latent plane")
-    activation: Literal["relu", "silu"] = _setting("relu", "activation of the hidden layers")
-    dropout: float = _setting(0.0, "dropout on the dense layers next to the pixels")
-    conditional: bool = _setting(False, "tell encoder and decoder the class")
-    likelihood: Literal["bernoulli", "gaussian"] = _setting("bernoulli", "p(x|z) of a pixel")
-    binarise: Literal["dynamic", "threshold"] = _setting("dynamic", "bernoulli: how grey pixels become 0 or 1")
-    variance: Literal["fixed", "shared", "pixel"] = _setting(
+    network: Literal["dense", "conv"] = setting("dense", "kind of layers")
+    hidden: tuple[int, ...] = setting((400,), "widths of the dense layers (conv: of the one beside z)")
+    channels: tuple[int, ...] = setting((32, 64), "conv: widths of the convolutions, each of stride 2")
+    latent: int = setting(40, "latent units; 2 gives a picture of the whole latent plane")
+    activation: Literal["relu", "silu"] = setting("relu", "activation of the hidden layers")
+    dropout: float = setting(0.0, "dropout on the dense layers next to the pixels")
+    conditional: bool = setting(False, "tell encoder and decoder the class")
+    likelihood: Literal["bernoulli", "gaussian"] = setting("bernoulli", "p(x|z) of a pixel")
+    binarise: Literal["dynamic", "threshold"] = setting("dynamic", "bernoulli: how grey pixels become 0 or 1")
+    variance: Literal["fixed", "shared", "pixel"] = setting(
         "shared", "gaussian: variance fixed, one learned for all pixels, or one for each"
     )
-    sd: float = _setting(0.1, "gaussian: fixed (or initial) standard deviation")
-    weight_decay: float = _setting(0.0, "AdamW's decoupled weight decay")
-    beta: float = _setting(1.0, "weight of the KL; 1 is the evidence lower bound")
-    warmup_steps: int = _setting(0, "steps in which the weight of the KL grows from 0 to beta")
-    free_bits: float = _setting(0.0, "nats that a latent unit may carry without being pressed")
-    importance_samples: int = _setting(0, "train on the importance-weighted bound of so many samples; 0: the ELBO")
-    evaluation_samples: int = _setting(200, "samples of the importance-weighted bound in the evaluation")
-    hold_out: bool = _setting(False, "leave the validation rows out of training, for a curve on them")
+    sd: float = setting(0.1, "gaussian: fixed (or initial) standard deviation")
+    weight_decay: float = setting(0.0, "AdamW's decoupled weight decay")
+    beta: float = setting(1.0, "weight of the KL; 1 is the evidence lower bound")
+    warmup_steps: int = setting(0, "steps in which the weight of the KL grows from 0 to beta")
+    free_bits: float = setting(0.0, "nats that a latent unit may carry without being pressed")
+    importance_samples: int = setting(0, "train on the importance-weighted bound of so many samples; 0: the ELBO")
+    evaluation_samples: int = setting(200, "samples of the importance-weighted bound in the evaluation")
+    hold_out: bool = setting(False, "leave the validation rows out of training, for a curve on them")
 
     def __post_init__(self) -> None:
         if self.network == "conv" and len(self.hidden) != 1:

@@ -1,0 +1,159 @@
+"""Training the Wasserstein GANs, clipped and penalised. The model is in ``scratchgen.models.wgan``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+import scratchgen as sg
+from scratchgen import Tensor, nn, viz
+from scratchgen.models.gan import ImageDiscriminator, mlp
+from scratchgen.models.wgan import (
+    clip_,
+    critic_loss,
+    critic_steps,
+    generator_loss,
+    gradient_penalty,
+    r1_penalty,
+)
+
+from .adversarial import AdversarialConfig, AdversarialRecipe
+from .base import setting
+
+
+class WassersteinRecipe(AdversarialRecipe):
+    """What both ways of keeping the critic Lipschitz share: the losses and the networks."""
+
+    norm: ClassVar[Any] = "none"
+
+    def build(self) -> tuple[nn.Module, nn.Module]:
+        config, generator = self.config, self.make_generator()
+        hidden = [config.width] * config.depth
+        if not self.is_image:
+            return generator, mlp((2, *hidden, 1))
+        shape = self.dataset.shape
+        if config.network == "conv":
+            return generator, ImageDiscriminator(shape, config.width, getattr(config, "norm", "none"))
+        return generator, nn.Sequential(
+            nn.Flatten(), *mlp((math.prod(shape), *hidden, 1), lambda: nn.LeakyReLU(0.2))
+        )
+
+    def opponent_loss(self, real: Tensor, fake: Tensor, label: Tensor) -> tuple[Tensor, dict[str, float]]:
+        loss = critic_loss(self.opponent(real), self.opponent(fake))
+        report = {"wasserstein": -loss.item()}
+        penalty = self.penalty(real, fake)
+        if penalty is not None:
+            weighted = penalty.item()
+            loss, report["penalty"] = loss + penalty, weighted
+        return loss, report
+
+    def penalty(self, real: Tensor, fake: Tensor) -> Tensor | None:
+        """What is added to the critic's loss, a scalar."""
+        return None
+
+    def generator_loss(self, fake: Tensor, label: Tensor) -> tuple[Tensor, dict[str, float]]:
+        loss = generator_loss(self.opponent(fake))
+        return loss, {"g_loss": loss.item()}
+
+
+@dataclass(frozen=True)
+class WGANConfig(AdversarialConfig):
+    """Settings of the clipped Wasserstein GAN."""
+
+    clip: float = setting(0.01, "bound of every number in the critic")
+    opponent_steps: int = setting(5, "steps of the critic before each of the generator")
+    patience: bool = setting(True, "100 critic steps for the first 25 generator steps and every 500th")
+
+
+_CLIPPED: dict[str, Any] = {"latent": 2, "width": 128, "batch_size": 256, "clip": 0.1, "learning_rate": 5e-4}
+
+
+class WGANRecipe(WassersteinRecipe):
+    """Wasserstein GAN with weight clipping."""
+
+    name: ClassVar[str] = "wgan"
+    paper: ClassVar[str] = "Arjovsky et al. 2017, Wasserstein GAN"
+    default_data: ClassVar[str] = "ring8"
+    presets: ClassVar[Mapping[str, Mapping[str, WGANConfig]]] = {
+        "tiny": {
+            **{name: WGANConfig(steps=8000, **_CLIPPED) for name in ("ring8", "grid25", "moons", "rings")},
+            "digits": WGANConfig(steps=4000, batch_size=64, width=48, learning_rate=2e-4, dequantise=True),
+            "*": WGANConfig(steps=4000, batch_size=64, learning_rate=2e-4),
+        },
+        # The authors' code: RMSprop at 5e-5, batch 64, z of 100 numbers, clipping at 0.01.
+        "full": {"*": WGANConfig(steps=20_000, batch_size=64, latent=100, width=64, learning_rate=5e-5, average=0.0)},
+    }
+    expected: ClassVar[str] = "tiny on ring8: 8 of 8 modes, two minutes"
+
+    config: WGANConfig
+
+    def make_optimizer(self, model: nn.Module, rate: float) -> Any:
+        return sg.optim.RMSprop(model.parameters(), rate)  # the authors saw momentum make the loss diverge
+
+    def opponent_steps(self) -> int:
+        config = self.config
+        return critic_steps(self.steps_done, config.opponent_steps) if config.patience else config.opponent_steps
+
+    def after_opponent(self) -> None:
+        clip_(self.opponent.parameters(), self.config.clip)
+
+    def preview(self, folder: Path, step: int) -> None:
+        super().preview(folder, step)
+        weights = np.concatenate([p.numpy(force=True).ravel() for p in self.opponent.parameters()])
+        viz.histogram(folder / "critic-weights.png", {"critic": weights}, title="clipping piles the weights up")
+
+
+@dataclass(frozen=True)
+class WGANGPConfig(AdversarialConfig):
+    """Settings of the Wasserstein GAN with gradient penalty."""
+
+    penalty: Literal["two-sided", "one-sided", "r1"] = setting("two-sided", "kind of gradient penalty")
+    weight: float = setting(10.0, "lambda, the weight of the penalty")
+    opponent_steps: int = setting(5, "steps of the critic before each of the generator")
+    beta1: float = setting(0.0, "Adam's decay of the mean gradient")
+    beta2: float = setting(0.9, "Adam's decay of the mean square")
+    norm: Literal["none", "layer", "instance"] = setting("none", "conv: norm of the critic; batch norm would be wrong")
+
+
+_PENALISED: dict[str, Any] = {
+    "latent": 2, "width": 128, "batch_size": 256, "weight": 0.1, "learning_rate": 1e-3, "beta1": 0.5,
+}  # fmt: skip
+
+
+class WGANGPRecipe(WassersteinRecipe):
+    """Wasserstein GAN with gradient penalty."""
+
+    name: ClassVar[str] = "wgan-gp"
+    paper: ClassVar[str] = "Gulrajani et al. 2017, Improved Training of Wasserstein GANs"
+    default_data: ClassVar[str] = "grid25"
+    presets: ClassVar[Mapping[str, Mapping[str, WGANGPConfig]]] = {
+        "tiny": {
+            **{name: WGANGPConfig(steps=12_000, **_PENALISED) for name in ("ring8", "grid25", "moons", "rings")},
+            "digits": WGANGPConfig(
+                steps=10_000, batch_size=64, network="mlp", latent=32, width=256, depth=2, learning_rate=5e-4,
+                dequantise=True,
+            ),
+            "*": WGANGPConfig(steps=6000, batch_size=64, width=32, learning_rate=5e-4),
+        },
+        # The authors' MNIST code: width 64, lambda 10, 5 critic steps, Adam 1e-4 (0.5, 0.9), batch 50.
+        "full": {
+            "*": WGANGPConfig(
+                steps=200_000, batch_size=50, latent=128, width=64, learning_rate=1e-4, beta1=0.5, decay_rates=False
+            ),
+        },
+    }  # fmt: skip
+    expected: ClassVar[str] = "tiny on grid25: 25 of 25 modes, four minutes"
+
+    config: WGANGPConfig
+
+    def penalty(self, real: Tensor, fake: Tensor) -> Tensor:
+        config = self.config
+        if config.penalty == "r1":
+            return config.weight * r1_penalty(self.opponent, real)
+        one_sided = config.penalty == "one-sided"
+        return config.weight * gradient_penalty(self.opponent, real, fake, self.generator, one_sided)

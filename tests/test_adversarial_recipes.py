@@ -1,0 +1,189 @@
+"""The adversarial recipes: the alternation, resuming, samples, pictures, the alarm."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import scratchgen as sg
+from scratchgen import Generator, data
+from scratchgen.recipes import find
+from scratchgen.recipes.adversarial import AdversarialRecipe
+from scratchgen.recipes.judges import ImageJudge, PointJudge, StackedJudge, judge_of
+from scratchgen.training import checkpoint
+
+SMALL: dict[str, Any] = {"steps": 40, "width": 8, "batch_size": 32, "latent": 4}
+KINDS = [
+    ("gan", "ring8", {"packed": 2}),
+    ("gan", "digits", {"norm": "batch", "instance_noise": 0.1, "smooth": 0.1}),
+    ("gan", "digits", {"network": "mlp", "norm": "spectral", "loss": "hinge"}),
+    ("wgan", "moons", {"patience": False}),
+    ("wgan-gp", "grid25", {}),
+    ("wgan-gp", "digits", {"network": "conv", "norm": "layer", "penalty": "r1"}),
+    ("cgan", "digits", {}),
+    ("cgan", "digits", {"condition": "auxiliary", "loss": "hinge"}),
+]
+
+
+def recipe(model: str, name: str, seed: int = 0, **changes: Any) -> AdversarialRecipe:
+    kind = find(model)
+    made = kind(kind.configure("tiny", name, **{**SMALL, **changes}), data.load(name), sg.cpu, seed)
+    assert isinstance(made, AdversarialRecipe)
+    return made
+
+
+def snapshot(made: AdversarialRecipe) -> str:
+    def plain(value: Any) -> Any:
+        return value.numpy(force=True).tolist() if isinstance(value, sg.Tensor) else value
+
+    return json.dumps({name: part.state_dict() for name, part in made.state().items()}, default=plain)
+
+
+@pytest.mark.parametrize(("model", "name", "changes"), KINDS)
+def test_training_goes_on_bit_identically_from_a_checkpoint(
+    model: str, name: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    made = recipe(model, name, **changes)
+    for _ in range(3):
+        made.step()
+    made.validate()
+    checkpoint.save(tmp_path / "state", {name: part.state_dict() for name, part in made.state().items()})
+    expected = [made.step() for _ in range(2)], snapshot(made)
+    again = recipe(model, name, **changes)
+    again.step()
+    again.load_state(checkpoint.load(tmp_path / "state"))
+    assert ([again.step() for _ in range(2)], snapshot(again)) == expected
+
+
+def test_the_opponent_step_leaves_the_generator_alone_and_the_other_way_round() -> None:
+    made = recipe("gan", "ring8")
+    made.step()
+    real, label = made._real()
+    with sg.no_grad():
+        fake = made.generate(made._noise(len(real)), label)
+    weights = {key: p.numpy(force=True).copy() for key, p in made.model.named_parameters()}
+    loss, _ = made.opponent_loss(real, fake, label)
+    made._update(made.opponent_optimizer, loss)
+    for key, p in made.model.named_parameters():
+        np.testing.assert_array_equal(p.numpy(force=True), weights[key])
+
+
+def test_real_and_generated_samples_have_batch_statistics_of_their_own() -> None:
+    """One batch norm pass on a mixed batch would tell the discriminator apart what the batch holds."""
+    made = recipe("gan", "digits")
+    seen: list[int] = []
+    made.opponent.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    real, label = made._real()
+    with sg.no_grad():
+        fake = made.generate(made._noise(len(real)), label)
+    made.opponent_loss(real, fake, label)
+    assert seen == [len(real), len(fake)]
+
+
+def test_the_critic_takes_the_steps_it_is_given() -> None:
+    made = recipe("wgan", "moons")
+    counted: list[int] = []
+    made.after_opponent = lambda: counted.append(1)  # type: ignore[method-assign]
+    made.step()
+    assert len(counted) == 100
+    made.steps_done = 30
+    counted.clear()
+    made.step()
+    assert len(counted) == 5
+
+
+def test_clipping_holds_after_each_step() -> None:
+    made = recipe("wgan", "moons", patience=False, clip=0.05)
+    made.step()
+    assert max(abs(p.numpy(force=True)).max() for p in made.opponent.parameters()) <= np.float32(0.05)
+
+
+def test_samples_are_in_the_units_of_the_data_and_repeat() -> None:
+    points = recipe("wgan-gp", "grid25")
+    first, again, other = (points.sample(50, Generator(seed))["samples"] for seed in (1, 1, 2))
+    assert first.shape == (50, 2)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    images = recipe("cgan", "digits").sample(23, Generator(0))
+    assert images["samples"].shape == (23, 1, 8, 8)
+    assert 0 <= images["samples"].min() < images["samples"].max() <= 1
+    np.testing.assert_array_equal(images["labels"], np.arange(23) % 10)
+    threes = recipe("cgan", "digits").sample(5, Generator(0), label=3)
+    np.testing.assert_array_equal(threes["labels"], 3)
+    with pytest.raises(ValueError, match="label=11: the classes are 0 to 9"):
+        recipe("cgan", "digits").sample(5, Generator(0), label=11)
+
+
+def test_the_alarm_rings_when_modes_are_lost(caplog: pytest.LogCaptureFixture) -> None:
+    made = recipe("wgan-gp", "ring8")
+    data_rows = made.dataset.trainval.x
+    made.sample = lambda count, generator: {"samples": data_rows[-count:]}  # type: ignore[assignment,misc]
+    assert made.validate()["coverage"] > 0.9
+    assert not caplog.records
+    made.sample = lambda count, generator: {"samples": data_rows[:1].repeat(count, 0)}  # type: ignore[assignment,misc]
+    with caplog.at_level(logging.WARNING, "scratchgen"):
+        made.validate()
+    assert "the generator is collapsing" in caplog.text
+
+
+@pytest.mark.parametrize(("model", "name"), [("gan", "ring8"), ("wgan", "digits"), ("cgan", "digits")])
+def test_pictures(model: str, name: str, tmp_path: Path) -> None:
+    recipe(model, name).preview(tmp_path, 7)
+    expected = {"samples.png", "samples/step-000007.png"}
+    expected |= {"interpolation.png", "nearest.png"} if name == "digits" else set()
+    expected |= {"critic-weights.png"} if model == "wgan" else set()
+    expected |= {"same-noise.png"} if model == "cgan" else set()
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")} == expected
+
+
+def test_every_preset_configures() -> None:
+    for model in ("gan", "wgan", "wgan-gp", "cgan"):
+        kind = find(model)
+        for preset, name in itertools.product(kind.presets, kind.data_names):
+            if name in kind.presets[preset] or "*" in kind.presets[preset]:
+                assert kind.configure(preset, name).steps > 0
+
+
+# --- the judges
+
+
+def test_the_density_itself_is_judged_well_and_one_gaussian_badly() -> None:
+    judge = judge_of(data.load("grid25"))
+    assert isinstance(judge, PointJudge)
+    found = judge.baselines()
+    truth, gaussian = found["the density itself"], found["one Gaussian"]
+    assert truth["modes"] == 25
+    assert truth["high_quality"] > 0.98
+    assert truth["reverse_kl"] < 0.02
+    assert abs(truth["c2st"] - 0.5) < 0.05 < gaussian["c2st"] - 0.5
+    assert gaussian["high_quality"] < 0.1
+
+
+def test_the_judge_of_images_names_missing_classes() -> None:
+    dataset = data.load("digits")
+    judge = judge_of(dataset)
+    assert isinstance(judge, ImageJudge)
+    rows = dataset.trainval
+    some = rows.x[rows.labels < 5][:300]
+    assert judge.evaluate(rows.x[:300])["class_min_ratio"] > 0.5
+    assert judge.evaluate(some)["class_min_ratio"] == 0
+
+
+def test_the_judge_of_stacked_digits_counts_triples() -> None:
+    dataset = data.load("stacked-digits")
+    judge = judge_of(dataset)
+    assert isinstance(judge, StackedJudge)
+    found = judge.baselines()["training images"]
+    assert found["modes"] == 1000
+    assert found["reverse_kl"] < 0.05
+
+
+def test_what_has_no_judge_is_named() -> None:
+    with pytest.raises(TypeError, match=r"'reverse' .* have no judge; images and points do"):
+        judge_of(data.load("reverse"))
