@@ -40,8 +40,7 @@ CORNERED = {  # ours, torch's, the corners
     "hardsigmoid": (sg.hardsigmoid, F.hardsigmoid, [-3, 3]),
     "hardswish": (sg.hardswish, F.hardswish, [-3, 3]),
 }
-FUSED = ["sigmoid", "silu", "gelu", "softplus", "logsigmoid", "mish", "relu", "leaky_relu"]
-COMPILED = {"sigmoid", "silu", "gelu", "softplus", "relu", "leaky_relu"}
+FUSED = ["sigmoid", "tanh", "silu", "gelu", "softplus", "logsigmoid", "mish", "elu", "relu", "leaky_relu"]
 TORCH_ROUNDS = ("hardsigmoid",)  # torch keeps its 1 / 6 in float32 for float64 too
 ALL = {name: row[:2] for name, row in {**SMOOTH, **CORNERED}.items()}
 
@@ -173,12 +172,12 @@ def test_wrong_arguments_say_what_is_wrong(call, error, message):
 def test_kernels_agree_with_their_reference(op, dtype):
     done = [*kernels.compare(op, dtype=dtype), *kernels.compare(f"{op}_vjp", dtype=dtype)]
     assert [c for c in done if not c.passed] == []
-    assert {c.impl for c in done} == (
-        {"reference", "numba"} if dtype == "float32" and op in COMPILED else {"reference"}
-    )
+    assert {c.impl for c in done} == ({"reference", "numba"} if dtype == "float32" else {"reference"})
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "silu", "gelu", "gelu tanh", "softplus", "relu", "leaky_relu"])
+@pytest.mark.parametrize(
+    "name", ["sigmoid", "silu", "gelu", "gelu tanh", "softplus", "logsigmoid", "mish", "elu", "relu", "leaky_relu"]
+)
 def test_the_compiled_kernels_keep_the_memory_order(name):
     x = np.zeros((2, 16, 10, 8), np.float32).transpose(0, 3, 1, 2)
     y = ALL[name][0](sg.as_tensor(x, device="cpu").requires_grad_())
@@ -193,6 +192,7 @@ def test_the_composites_are_what_the_kernels_compute():
         "gelu": [{"approximate": "none"}, {"approximate": "tanh"}],
         "softplus": [{"beta": 2.0, "threshold": 5.0}],
         "leaky_relu": [{"slope": 0.2}],
+        "elu": [{"alpha": 0.7, "scale": 1.1, "rate": 2.0}],
     }
     x = sg.tensor(draw((50,)))
     for op in FUSED:

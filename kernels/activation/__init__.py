@@ -1,9 +1,9 @@
-"""Activations: sigmoid, silu, gelu, softplus, logsigmoid, mish, relu, leaky_relu, and their derivatives."""
+"""Activations and their derivatives."""
 
 from ..registry import provide
 from . import cases, reference
 
-for _op in ("sigmoid", "silu", "gelu", "softplus", "relu", "leaky_relu"):
+for _op in cases.ATTRS:
     provide("scratchgen.kernels.activation.cpu", "cpu", _op, f"{_op}_vjp")
 for _op in ("sigmoid", "silu", "gelu", "softplus", "logsigmoid", "mish", "relu", "leaky_relu"):
     for _device in ("cuda", "emu"):

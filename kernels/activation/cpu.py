@@ -13,8 +13,9 @@ import numpy as np
 from ..layout import flat, read_only
 from ..numba_config import prange, serial_and_parallel
 from ..registry import kernel
-from ..vecmath import ONE, ZERO, exp, log1p, normal_cdf
+from ..vecmath import ONE, TWO, ZERO, exp, expm1, log1p, normal_cdf, vector
 from ..vecmath import sigmoid as sigmoid_of
+from ..vecmath import tanh as tanh_of
 from .reference import GELU_CUBIC, GELU_SLOPE, corner_cost, corner_vjp_cost, value_cost, vjp_cost
 
 COMPILED_FROM = 1 << 10  # elements; below, NumPy's few microseconds are not worth a compilation
@@ -32,6 +33,16 @@ def _sigmoid(x, y):
 def _sigmoid_vjp(g, y, dx):
     for i in prange(y.size):
         dx[i] = g[i] * y[i] * (ONE - y[i])
+
+
+def _tanh(x, y):
+    for i in prange(x.size):
+        y[i] = tanh_of(x[i])
+
+
+def _tanh_vjp(g, y, dx):
+    for i in prange(y.size):
+        dx[i] = g[i] * (ONE - y[i] * y[i])
 
 
 def _silu(x, y):
@@ -80,6 +91,50 @@ def _softplus_vjp(g, x, dx, beta, threshold):
         dx[i] = g[i] if z > threshold else g[i] * sigmoid_of(z)
 
 
+def _logsigmoid(x, y):
+    for i in prange(x.size):
+        y[i] = min(x[i], ZERO) - log1p(exp(-abs(x[i])))
+
+
+def _logsigmoid_vjp(g, x, dx):
+    for i in prange(x.size):
+        dx[i] = g[i] * sigmoid_of(-x[i])
+
+
+@vector
+def _tanh_softplus(x):
+    """tanh(softplus(x)), its square's distance to 1, and sigmoid(x), as ``reference`` has them."""
+    q = exp(-abs(x))
+    square = q * q
+    below = x < ZERO
+    top = TWO * q + (square if below else ONE)
+    rest = TWO * (ONE if below else square)
+    whole = ONE / (top + rest)
+    return top * whole, rest * (TWO * top + rest) * whole * whole, (q if below else ONE) / (ONE + q)
+
+
+def _mish(x, y):
+    for i in prange(x.size):
+        y[i] = x[i] * _tanh_softplus(x[i])[0]
+
+
+def _mish_vjp(g, x, dx):
+    for i in prange(x.size):
+        t, slope, s = _tanh_softplus(x[i])
+        dx[i] = g[i] * (t + x[i] * slope * s)
+
+
+def _elu(x, y, alpha, scale, rate):
+    for i in prange(x.size):
+        y[i] = scale * (x[i] if x[i] > ZERO else alpha * expm1(min(rate * x[i], ZERO)))
+
+
+def _elu_vjp(g, x, dx, alpha, scale, rate):
+    for i in prange(x.size):
+        slope = ONE if x[i] > ZERO else alpha * rate * exp(min(rate * x[i], ZERO))
+        dx[i] = scale * g[i] * slope
+
+
 def _relu(x, y):
     for i in prange(x.size):
         y[i] = ZERO if x[i] <= ZERO else x[i]
@@ -103,8 +158,9 @@ def _leaky_relu_vjp(g, x, dx, slope):
 _compiled = {
     body: serial_and_parallel(body, error_model="numpy", fastmath={"contract"})
     for body in (
-        _sigmoid, _sigmoid_vjp, _silu, _silu_vjp, _gelu, _gelu_vjp, _gelu_tanh, _gelu_tanh_vjp,
-        _softplus, _softplus_vjp, _relu, _relu_vjp, _leaky_relu, _leaky_relu_vjp,
+        _sigmoid, _sigmoid_vjp, _tanh, _tanh_vjp, _silu, _silu_vjp, _gelu, _gelu_vjp, _gelu_tanh, _gelu_tanh_vjp,
+        _softplus, _softplus_vjp, _logsigmoid, _logsigmoid_vjp, _mish, _mish_vjp, _elu, _elu_vjp,
+        _relu, _relu_vjp, _leaky_relu, _leaky_relu_vjp,
     )
 }  # fmt: skip
 
@@ -149,6 +205,16 @@ def sigmoid_vjp(g: np.ndarray, y: np.ndarray, x: None) -> np.ndarray:
     return _map_vjp(_sigmoid_vjp, g, y)
 
 
+@kernel("tanh", **_smooth)
+def tanh(x: np.ndarray) -> np.ndarray:
+    return _map(_tanh, x)
+
+
+@kernel("tanh_vjp", **_smooth_vjp)
+def tanh_vjp(g: np.ndarray, y: np.ndarray, x: None) -> np.ndarray:
+    return _map_vjp(_tanh_vjp, g, y)
+
+
 @kernel("silu", **_smooth)
 def silu(x: np.ndarray) -> np.ndarray:
     return _map(_silu, x)
@@ -177,6 +243,36 @@ def softplus(x: np.ndarray, *, beta: float, threshold: float) -> np.ndarray:
 @kernel("softplus_vjp", **_smooth_vjp)
 def softplus_vjp(g: np.ndarray, y: None, x: np.ndarray, *, beta: float, threshold: float) -> np.ndarray:
     return _map_vjp(_softplus_vjp, g, x, np.float32(beta), np.float32(threshold))
+
+
+@kernel("logsigmoid", **_smooth)
+def logsigmoid(x: np.ndarray) -> np.ndarray:
+    return _map(_logsigmoid, x)
+
+
+@kernel("logsigmoid_vjp", **_smooth_vjp)
+def logsigmoid_vjp(g: np.ndarray, y: None, x: np.ndarray) -> np.ndarray:
+    return _map_vjp(_logsigmoid_vjp, g, x)
+
+
+@kernel("mish", **_smooth)
+def mish(x: np.ndarray) -> np.ndarray:
+    return _map(_mish, x)
+
+
+@kernel("mish_vjp", **_smooth_vjp)
+def mish_vjp(g: np.ndarray, y: None, x: np.ndarray) -> np.ndarray:
+    return _map_vjp(_mish_vjp, g, x)
+
+
+@kernel("elu", **{**_smooth, "when": lambda x, *, rate, **_: x.size >= COMPILED_FROM and rate > 0})
+def elu(x: np.ndarray, *, alpha: float, scale: float, rate: float) -> np.ndarray:
+    return _map(_elu, x, np.float32(alpha), np.float32(scale), np.float32(rate))
+
+
+@kernel("elu_vjp", **{**_smooth_vjp, "when": lambda g, *_, rate, **__: g.size >= COMPILED_FROM and rate > 0})
+def elu_vjp(g: np.ndarray, y: None, x: np.ndarray, *, alpha: float, scale: float, rate: float) -> np.ndarray:
+    return _map_vjp(_elu_vjp, g, x, np.float32(alpha), np.float32(scale), np.float32(rate))
 
 
 @kernel("relu", **_corner)

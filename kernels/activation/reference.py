@@ -73,6 +73,20 @@ def sigmoid_vjp(g: Any, y: Any, x: Any) -> Any:
     return g * y * (1 - y)
 
 
+@kernel("tanh", cost=value_cost)
+@_in_float32_at_least
+def tanh(x: Any) -> Any:
+    """The hyperbolic tangent."""
+    return np.tanh(x)
+
+
+@kernel("tanh_vjp", cost=vjp_cost)
+@_in_float32_at_least
+def tanh_vjp(g: Any, y: Any, x: Any) -> Any:
+    """g (1 - y^2)."""
+    return g * (1 - y * y)
+
+
 def normal_cdf(x: Any) -> Any:
     """Distribution function of the standard normal, by erfc so that the lower tail is not 1 - 1."""
     if array_module(x) is np:
@@ -170,6 +184,20 @@ def mish_vjp(g: Any, y: Any, x: Any) -> Any:
     """g times mish'(x), where softplus' = sigmoid."""
     t, slope = _tanh_softplus(x)
     return g * (t + x * slope * sigmoids(x)[0])
+
+
+@kernel("elu", cost=value_cost)
+@_in_float32_at_least
+def elu(x: Any, *, alpha: float, scale: float, rate: float) -> Any:
+    """scale (x if x > 0 else alpha (e^(rate x) - 1))."""
+    return scale * np.where(x > 0, x, alpha * np.expm1(rate * np.minimum(x, 0)))
+
+
+@kernel("elu_vjp", cost=vjp_cost)
+@_in_float32_at_least
+def elu_vjp(g: Any, y: Any, x: Any, *, alpha: float, scale: float, rate: float) -> Any:
+    """g scale, for x <= 0 times alpha rate e^(rate x)."""
+    return scale * g * np.where(x > 0, 1, alpha * rate * np.exp(rate * np.minimum(x, 0)))
 
 
 @kernel("relu", cost=corner_cost)

@@ -14,12 +14,12 @@ from ..tensor import Tensor
 from .compare import where
 from .dims import normalize_dim
 from .elementwise import floating
-from .math import erfc, exp, logaddexp, tanh
+from .math import erfc, exp, expm1, logaddexp
 from .precision import widened
 
 __all__ = [
     "celu", "elu", "gelu", "glu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish", "prelu",
-    "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "swish", "tanhshrink", "threshold",
+    "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "swish", "tanh", "tanhshrink", "threshold",
 ]  # fmt: skip
 
 # --- smooth
@@ -40,6 +40,23 @@ def _sigmoid_rule(g: Tensor, y: Tensor, x: Any) -> tuple[Tensor]:
 def sigmoid(input: Tensor) -> Tensor:
     """``1 / (1 + e^-x)``, without overflow and without loss of small values."""
     return _sigmoid(floating(input))
+
+
+@fused(save="y")
+@widened
+def _tanh(x: Tensor) -> Tensor:
+    return 2 * sigmoid(2 * x) - 1
+
+
+@_tanh.vjp_rule
+def _tanh_rule(g: Tensor, y: Tensor, x: Any) -> tuple[Tensor]:
+    return (g * (1 - y * y),)
+
+
+@method()
+def tanh(input: Tensor) -> Tensor:
+    """The hyperbolic tangent."""
+    return _tanh(floating(input))
 
 
 @fused()
@@ -160,19 +177,20 @@ _hardswish = primitive(
     (lambda g, y, x: where(x <= -3, 0, where(x < 3, g * (x / 3 + 0.5), g)),),
     save="x",
 )
-_elu = primitive(  # scale * (x if x > 0 else alpha (e^(rate x) - 1)): elu, selu and celu
-    "elu",
-    lambda x, *, alpha, scale, rate: scale * np.where(x > 0, x, alpha * np.expm1(rate * np.minimum(x, 0))),
-    (
-        lambda g, y, x, *, alpha, scale, rate: where(
-            x > 0, scale * g, (scale * alpha * rate) * g * exp(rate * x.clamp(max=0))
-        ),
-    ),
-    save="x",
-)
 
 
-# The two that are used most have kernels, for their backward pass.
+# Those that are used most have kernels.
+
+
+@fused()
+@widened
+def _elu(x: Tensor, *, alpha: float, scale: float, rate: float) -> Tensor:
+    return scale * where(x > 0, x, alpha * expm1(rate * x.clamp(max=0)))
+
+
+@_elu.vjp_rule
+def _elu_rule(g: Tensor, y: None, x: Tensor, *, alpha: float, scale: float, rate: float) -> tuple[Tensor]:
+    return (where(x > 0, scale * g, (scale * alpha * rate) * g * exp(rate * x.clamp(max=0))),)
 
 
 @fused(save="y")

@@ -16,7 +16,7 @@ __all__ = [
     "abs", "absolute", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "cos", "cosh", "digamma",
     "erf", "erfc", "erfinv", "exp", "exp2", "expm1", "floor", "frac", "lgamma", "log", "log10", "log1p", "log2",
     "logaddexp", "logit", "polygamma", "reciprocal", "round", "rsqrt", "sign", "sin", "sinh", "sqrt",
-    "tan", "tanh", "trunc",
+    "tan", "trunc",
 ]  # fmt: skip
 
 
@@ -57,7 +57,6 @@ acos = _smooth("acos", np.arccos, lambda g, y, x: -g * (1 - x * x).rsqrt(), "x",
 atan = _smooth("atan", np.arctan, lambda g, y, x: g / (x * x + 1), "x", "The inverse tangent, in radians.")
 sinh = _smooth("sinh", np.sinh, lambda g, y, x: g * x.cosh(), "x", "The hyperbolic sine.")
 cosh = _smooth("cosh", np.cosh, lambda g, y, x: g * x.sinh(), "x", "The hyperbolic cosine.")
-tanh = _smooth("tanh", np.tanh, lambda g, y, x: g * (1 - y * y), "y", "The hyperbolic tangent.")
 asinh = _smooth("asinh", np.arcsinh, lambda g, y, x: g * (x * x + 1).rsqrt(), "x", "The inverse hyperbolic sine.")
 acosh = _smooth("acosh", np.arccosh, lambda g, y, x: g * (x * x - 1).rsqrt(), "x", "The inverse hyperbolic cosine.")
 atanh = _smooth("atanh", np.arctanh, lambda g, y, x: g / (1 - x * x), "x", "The inverse hyperbolic tangent.")
