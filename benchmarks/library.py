@@ -104,6 +104,13 @@ class Scratchgen(Library):
     def backward(self, outputs: Sequence[Any], cotangents: Sequence[Any]) -> None:
         self.module.backward(outputs, cotangents)
 
+    def group_norm_silu(self, x: Any, groups: int, weight: Any, bias: Any) -> Any:
+        return self.F.group_norm_silu(x, groups, weight, bias)
+
+    def layer_norm_residual(self, x: Any, residual: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+        normal, total = self.F.layer_norm_residual(x, residual, weight.shape, weight, bias)
+        return normal, total
+
     def average(self, module: Any, decay: float) -> Any:
         return self.module.optim.EMA(module, decay, warmup=False).update
 

@@ -25,6 +25,7 @@ import numpy as np
 from . import machine, paired, results, roof
 from .cases import CASES, Case
 from .report import line, summary
+from .running import ROTATION
 from .worker import OURS, Setting, Worker, WorkerError
 
 PEERS = {
@@ -33,8 +34,8 @@ PEERS = {
     "jax": ("jax",),
 }
 EAGER = PEERS["torch"]  # what "best" is the best of
-TURN = 0.03  # seconds that a turn should take
-LONG = 0.05  # seconds of a call that needs no other before it
+TURN = 0.1  # seconds that a turn should take
+LONG = 0.05  # seconds of a call that needs only one other before it
 
 
 class Contender(Protocol):
@@ -140,14 +141,19 @@ def _errors(
 
 
 def turn(contender: Contender, long: float) -> Callable[[], float]:
-    """A function that takes one turn: the median seconds of as many calls as fit ``TURN``.
+    """A function that takes one turn: the median seconds of as many calls as fit ``TURN``, after some for the caches.
 
-    A call above ``long`` seconds needs no other before it to bring back its caches.
+    A call above ``long`` seconds needs only one before it.
     """
+    warm, count = calls_of_turn(contender, long)
+    return lambda: statistics.median(contender.call("time", warm, count))
+
+
+def calls_of_turn(contender: Contender, long: float) -> tuple[int, int]:
+    """How many calls of a turn warm up, and how many count. The caches should have seen all sets of inputs."""
     once = min(contender.call("time", 1, 2))
     count = min(max(math.ceil(TURN / once), 1), 200)
-    warm = 0 if once > long else max(1, count // 10)
-    return lambda: statistics.median(contender.call("time", warm, count))
+    return (1 if once > long else max(ROTATION, count // 10)), count
 
 
 def interval_ms(samples: np.ndarray) -> list[float]:

@@ -21,7 +21,7 @@ from .stepping import agree
 from .worker import OURS, Worker
 
 TOLERANCE = 1e-4  # of losses, relative
-LONG = 0.2  # seconds of a step that needs no other before it
+LONG = 0.2  # seconds of a step that needs only one other before it
 
 
 def contenders_of(step: Step, peers: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ STEPS = {
     step.name: step
     for step in (
         Step("VAE dense, batch 128", vae, samples=128, images=False, bar=1.5, agree=10),
-        # Adam divides a gradient by its size. Where all of that is rounding, two layouts of one library part as well: by
+        # Adam divides a gradient by its size; where that is all rounding, even two layouts of one library part: by
         # 2e-4 in the third step.
         Step("DCGAN 28x28, batch 64", dcgan, samples=64, images=True, bar=1.4, agree=2),
         Step("U-Net 32 channels 32x32, batch 64", lambda L: unet(L, 32), samples=64, images=True, bar=1.8),
