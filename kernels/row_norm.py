@@ -35,7 +35,9 @@ add: Any = None
 scale_row: Any = None
 vjp_sums: Any = None
 vjp_row: Any = None
-vjp_block: Any = None
+vjp_rows: Any = None
+values_of: Any = None
+vjps_of: Any = None
 
 
 def _statistics(x, eps):
@@ -63,7 +65,7 @@ def _scale_row(x, weight, bias, high, low, scale, y):
         y[j] = ((x[j] - high) * scale + low) * weight[j] + bias[j]
 
 
-def _value(x, residual, weight, bias, eps, total, y, means, rstds, first, last):
+def _values_of(x, residual, weight, bias, eps, total, y, means, rstds, first, last):
     for i in range(first, last):
         if RESIDUAL:
             add(x[i], residual[i], total[i])
@@ -94,7 +96,7 @@ def _vjp_row(g, more, x, weight, high, scale, slope, shift, dx):
         dx[j] = d + more[j] if RESIDUAL else d
 
 
-def _vjp_block(g, more, x, weight, means, rstds, dx, dweight, dbias, first, last):
+def _vjp_rows(g, more, x, weight, means, rstds, dx, dweight, dbias, first, last):
     """Rows ``first`` to ``last``, as many at a time as share a chunk of columns."""
     width = x.shape[1]
     together = TOGETHER if width > 2 * CHUNK else 1
@@ -120,26 +122,32 @@ def _vjp_block(g, more, x, weight, means, rstds, dx, dweight, dbias, first, last
             vjp_row(g[i], more[i], x[i], weight, high, np.float32(rstds[i]), slope, shift, dx[i])
 
 
+def _vjps_of(g, more, x, weight, means, rstds, dx, dweight, dbias, first, last):
+    """Blocks ``first`` to ``last`` of rows."""
+    size = -(-x.shape[0] // BLOCKS)
+    for b in range(first, last):
+        start, stop = b * size, min((b + 1) * size, x.shape[0])
+        vjp_rows(g, more, x, weight, means, rstds, dx, dweight[b], dbias[b], start, stop)
+
+
 def _all_values(x, residual, weight, bias, eps, total, y, means, rstds):
-    block = -(-x.shape[0] // BLOCKS)
+    size = -(-x.shape[0] // BLOCKS)
     for b in prange(BLOCKS):
-        value(x, residual, weight, bias, eps, total, y, means, rstds, b * block, min((b + 1) * block, x.shape[0]))
+        values_of(x, residual, weight, bias, eps, total, y, means, rstds, b * size, min((b + 1) * size, x.shape[0]))
 
 
 def _all_vjps(g, more, x, weight, means, rstds, dx, dweight, dbias):
-    block = -(-x.shape[0] // BLOCKS)
     for b in prange(BLOCKS):
-        vjp_block(g, more, x, weight, means, rstds, dx, dweight[b], dbias[b], b * block, min((b + 1) * block, x.shape[0]))
-
-
-value: Any = None
+        vjps_of(g, more, x, weight, means, rstds, dx, dweight, dbias, b, b + 1)
 
 
 class Loops(NamedTuple):
-    """The compiled loops over all rows, each on one thread and on all: index them by a bool."""
+    """The compiled loops: over some rows or blocks on one thread, and over all on all threads."""
 
-    values: tuple[Any, Any]
-    vjps: tuple[Any, Any]
+    values: Any
+    all_values: Any
+    vjps: Any
+    all_vjps: Any
 
 
 @cache
@@ -150,15 +158,12 @@ def loops(centred: bool, residual: bool) -> Loops:
     sums = {"error_model": "numpy", "fastmath": {"contract", "reassoc"}}
     plain = {"error_model": "numpy", "fastmath": {"contract"}}
     for body, options in (
-        (_statistics, sums), (_add, plain), (_scale_row, plain), (_value, plain),
-        (_vjp_sums, sums), (_vjp_row, plain), (_vjp_block, plain),
+        (_statistics, sums), (_add, plain), (_scale_row, plain), (_values_of, plain), (_vjp_sums, sums),
+        (_vjp_row, plain), (_vjp_rows, plain), (_vjps_of, plain),
+        (_all_values, {"parallel": True}), (_all_vjps, {"parallel": True}),
     ):  # fmt: skip
         names[body.__name__[1:]] = specialise(body, variant, names, **options)
-
-    def versions(body: Any) -> tuple[Any, Any]:
-        return specialise(body, variant + "_serial", names), specialise(body, variant, names, parallel=True)
-
-    return Loops(versions(_all_values), versions(_all_vjps))
+    return Loops(names["values_of"], names["all_values"], names["vjps_of"], names["all_vjps"])
 
 
 # --- from arrays to rows
@@ -188,11 +193,15 @@ def values(
     samples = x.shape[: x.ndim - len(normalized_shape)] + (1,) * len(normalized_shape)
     means, rstds = np.empty(samples), np.empty(samples)
     rows = _rows(x, width)
-    run = loops(centred, residual is not None).values[x.size >= PARALLEL_FROM]
     inputs = read_only(rows, rows if residual is None else _rows(residual, width))
     parameters = read_only(_parameter(weight, ONE, width), _parameter(bias, ZERO, width))
     totals = inputs[0] if residual is None else total.reshape(-1, width)
-    run(*inputs, *parameters, eps, totals, y.reshape(-1, width), means.reshape(-1), rstds.reshape(-1))
+    run = loops(centred, residual is not None)
+    arguments = (*inputs, *parameters, eps, totals, y.reshape(-1, width), means.reshape(-1), rstds.reshape(-1))
+    if x.size >= PARALLEL_FROM:
+        run.all_values(*arguments)
+    else:
+        run.values(*arguments, 0, len(rows))
     return y, total, means, rstds
 
 
@@ -210,10 +219,14 @@ def vjps(
     width = math.prod(normalized_shape)
     dx = np.empty(x.shape, np.float32)
     dweight, dbias = np.zeros((BLOCKS, width), np.float32), np.zeros((BLOCKS, width), np.float32)
-    run = loops(centred, more is not None).vjps[x.size >= PARALLEL_FROM]
     rows = _rows(g, width)
     inputs = read_only(rows, rows if more is None else _rows(more, width), _rows(x, width))
     statistics = read_only(*(np.asarray(a, np.float64).reshape(-1) for a in (means, rstds)))
     (scale,) = read_only(_parameter(weight, ONE, width))
-    run(*inputs, scale, *statistics, dx.reshape(-1, width), dweight, dbias)
+    run = loops(centred, more is not None)
+    arguments = (*inputs, scale, *statistics, dx.reshape(-1, width), dweight, dbias)
+    if x.size >= PARALLEL_FROM:
+        run.all_vjps(*arguments)
+    else:
+        run.vjps(*arguments, 0, BLOCKS)
     return dx, dweight.sum(0).reshape(normalized_shape), dbias.sum(0).reshape(normalized_shape)

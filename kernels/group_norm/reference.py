@@ -48,7 +48,7 @@ def group_norm(x: Any, weight: Any, bias: Any, *, num_groups: int, eps: float) -
 @kernel("group_norm_vjp", cost=vjp_cost)
 def group_norm_vjp(
     g: Any, y: Any, x: Any, weight: Any, bias: Any, mean: Any, rstd: Any, *, num_groups: int, eps: float
-) -> tuple[Any, Any, Any]:
+) -> tuple[Any, ...]:
     """Gradients in x, weight and bias."""
     g, z = _by_group(widen(g), num_groups), (_by_group(widen(x), num_groups) - mean) * rstd
     but_channels = (0, *range(3, z.ndim))
@@ -56,4 +56,5 @@ def group_norm_vjp(
     dbias = None if bias is None else accurate_sum(g, but_channels).reshape(-1)
     dz = g if weight is None else g * _parameter(weight, g)
     dx = standardize_vjp(dz, z, rstd, tuple(range(2, z.ndim)))
-    return dx.reshape(x.shape).astype(x.dtype, copy=False), dweight, dbias
+    dx = dx.reshape(x.shape)
+    return tuple(None if a is None else a.astype(x.dtype, copy=False) for a in (dx, dweight, dbias))

@@ -13,7 +13,9 @@ from .reference import layer_norm
 EPS = 1e-5
 
 
-def _inputs(rng: np.random.Generator) -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+def inputs(rng: np.random.Generator) -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+    """Names, (x, weight, bias) and attributes."""
+
     def parameters(*shape: int) -> tuple[np.ndarray, np.ndarray]:
         return rng.standard_normal(shape), rng.standard_normal(shape)
 
@@ -26,12 +28,13 @@ def _inputs(rng: np.random.Generator) -> Iterator[tuple[str, tuple[Any, ...], di
     yield "rows without parameters", (rng.standard_normal((300, 96)), None, None), attrs(96)
     yield "rows without bias", (rng.standard_normal((40, 96)), parameters(96)[0], None), attrs(96)
     yield "two dimensions", (rng.standard_normal((7, 5, 30, 20)), *parameters(30, 20)), attrs(30, 20)
+    yield "long rows", (rng.standard_normal((5, 4999)) + 2, *parameters(4999)), attrs(4999)
     yield "transposed", (rng.standard_normal((64, 50, 40)).transpose(2, 1, 0), *parameters(64)), attrs(64)
 
 
 @cases("layer_norm")
 def values(rng: np.random.Generator) -> Iterator[Case]:
-    for name, arrays, attrs in _inputs(rng):
+    for name, arrays, attrs in inputs(rng):
         yield Case(name, arrays, attrs)
     far = 16 + rng.integers(-64, 65, (60, 96)) / 64  # exact in float16 too
     yield Case("mean far from 0", (far, None, None), {"normalized_shape": (96,), "eps": EPS})
@@ -39,6 +42,6 @@ def values(rng: np.random.Generator) -> Iterator[Case]:
 
 @cases("layer_norm_vjp")
 def gradients(rng: np.random.Generator) -> Iterator[Case]:
-    for name, arrays, attrs in _inputs(rng):
+    for name, arrays, attrs in inputs(rng):
         _, mean, rstd = layer_norm(*arrays, **attrs)
         yield Case(name, (rng.standard_normal(arrays[0].shape), None, *arrays, mean, rstd), attrs)

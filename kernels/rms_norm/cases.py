@@ -22,6 +22,7 @@ def _inputs(rng: np.random.Generator) -> Iterator[tuple[str, tuple[Any, ...], di
     yield "rows", (rng.standard_normal((300, 96)) + 3, rng.standard_normal(96)), attrs(96)
     yield "rows without weight", (rng.standard_normal((40, 96)), None), attrs(96)
     yield "two dimensions", (rng.standard_normal((7, 5, 30, 20)), rng.standard_normal((30, 20))), attrs(30, 20)
+    yield "long rows", (rng.standard_normal((5, 4999)) + 2, rng.standard_normal(4999)), attrs(4999)
     yield "transposed", (rng.standard_normal((64, 50, 4)).transpose(2, 1, 0), rng.standard_normal(64)), attrs(64)
 
 

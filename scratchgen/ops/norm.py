@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ..autograd import no_grad
 from ..declare import fused
+from ..dtypes import float16, float32
 from ..recompute import is_recomputing
 from ..tensor import Tensor
+from .activation import silu
 from .elementwise import cast, operands, square
 from .math import rsqrt
 from .precision import widened
-from .reduce import mean, sum, var_mean, vector_norm
+from .reduce import mean, sum, sum_to_size, var_mean, vector_norm
 
 __all__ = [
-    "batch_norm", "cosine_similarity", "group_norm", "instance_norm", "layer_norm", "normalize", "pairwise_distance",
-    "rms_norm",
+    "batch_norm", "cosine_similarity", "group_norm", "group_norm_silu", "instance_norm", "layer_norm",
+    "layer_norm_residual", "normalize", "pairwise_distance", "rms_norm",
 ]  # fmt: skip
 
 
@@ -50,6 +53,48 @@ def _layer_norm(
 ) -> Tensor:
     z, _, _ = _standardize(x, tuple(range(x.ndim - len(normalized_shape), x.ndim)), eps)
     return _affine(z, weight, bias)
+
+
+@fused("y weight bias", auxiliary=2, several=2)
+@widened
+def _layer_norm_residual(
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    *,
+    normalized_shape: tuple[int, ...],
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    total = x + residual
+    z, _, _ = _standardize(total, tuple(range(x.ndim - len(normalized_shape), x.ndim)), eps)
+    return _affine(z, weight, bias), total
+
+
+@_layer_norm_residual.vjp_rule
+def _layer_norm_residual_rule(
+    g: tuple[Tensor, Tensor],
+    y: tuple[Tensor, Tensor],
+    x: Any,
+    residual: Any,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    *,
+    normalized_shape: tuple[int, ...],
+    eps: float,
+) -> tuple[Tensor | None, ...]:
+    """Of the inputs only the sum matters, which is an output: so neither is kept for the backward pass."""
+    wide = float32 if x.dtype is float16 else x.dtype
+    g_norm, g_total, total = (cast(a, wide) for a in (*g, y[1]))
+    dims = tuple(range(x.ndim - len(normalized_shape), x.ndim))
+    centred = total - mean(total, dims, True)
+    rstd = rsqrt(mean(square(centred), dims, True) + eps)
+    z = centred * rstd
+    scaled = g_norm if weight is None else g_norm * cast(weight, wide)
+    dtotal = cast((scaled - mean(scaled, dims, True) - z * mean(scaled * z, dims, True)) * rstd + g_total, x.dtype)
+    dweight = None if weight is None else cast(sum_to_size(g_norm * z, normalized_shape), weight.dtype)
+    dbias = None if bias is None else cast(sum_to_size(g_norm, normalized_shape), bias.dtype)
+    return dtotal, dtotal, dweight, dbias
 
 
 @fused(auxiliary=1)
@@ -93,6 +138,24 @@ def layer_norm(
     return _layer_norm(input, weight, bias, normalized_shape=shape, eps=eps)
 
 
+def layer_norm_residual(
+    input: Tensor,
+    residual: Tensor,
+    normalized_shape: int | Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> tuple[Tensor, Tensor]:
+    """``layer_norm(input + residual)`` and ``input + residual``, which have one shape.
+
+    A pre-norm Transformer needs both at every sublayer. Here the sum is read back from the cache, not from memory.
+    """
+    shape = _trailing("layer_norm_residual", input, normalized_shape, weight=weight, bias=bias)
+    _expect("layer_norm_residual", input.shape, residual=residual)
+    x, residual = operands(input, residual)
+    return _layer_norm_residual(x, residual, weight, bias, normalized_shape=shape, eps=eps)
+
+
 def rms_norm(
     input: Tensor, normalized_shape: int | Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
@@ -129,6 +192,12 @@ def _channels(op: str, input: Tensor, **parameters: Tensor | None) -> int:
     return input.shape[1]
 
 
+@fused(auxiliary=2)
+@widened
+def _group_norm_silu(x: Tensor, weight: Tensor | None, bias: Tensor | None, *, num_groups: int, eps: float) -> Tensor:
+    return silu(_group_norm.composite(x, weight, bias, num_groups=num_groups, eps=eps))
+
+
 def group_norm(
     input: Tensor,
     num_groups: int,
@@ -140,12 +209,28 @@ def group_norm(
 
     ``input`` is (N, C, ...) with C divisible by ``num_groups``; ``weight`` and ``bias`` are (C).
     """
-    channels = _channels("group_norm", input, weight=weight, bias=bias)
+    _check_groups("group_norm", input, num_groups, weight, bias)
+    return _group_norm(input, weight, bias, num_groups=num_groups, eps=eps)
+
+
+def group_norm_silu(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``silu(group_norm(...))`` in one pass over memory: what every block of a diffusion U-Net begins with."""
+    _check_groups("group_norm_silu", input, num_groups, weight, bias)
+    return _group_norm_silu(input, weight, bias, num_groups=num_groups, eps=eps)
+
+
+def _check_groups(op: str, input: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None) -> None:
+    channels = _channels(op, input, weight=weight, bias=bias)
     if num_groups < 1 or channels % num_groups:
         raise ValueError(
-            f"group_norm: {channels} channels (input {list(input.shape)}) do not divide into {num_groups} groups"
+            f"{op}: {channels} channels (input {list(input.shape)}) do not divide into {num_groups} groups"
         )
-    return _group_norm(input, weight, bias, num_groups=num_groups, eps=eps)
 
 
 def instance_norm(
