@@ -93,13 +93,18 @@ class Generator:
         bits = self.bits(2 * count, device).astype(np.uint64)
         return (bits[0::2] << np.uint64(32)) | bits[1::2]
 
-    def _draw(self, op: str, count: int, words: int, device: Device, attrs: dict[str, Any]) -> Any:
+    def reserve(self, count: int, device: Device = cpu) -> tuple[Any, int]:
+        """Take ``count`` numbers of 32 bits out of the stream, for a kernel to draw: its key and first counter."""
         key = self._keys.get(device)
         if key is None:
             key = self._keys[device] = device.xp.asarray([self.seed], dtype=np.uint64)
         for draws in _notes.get():
             draws.setdefault(self, (self.seed, self.counter))
-        start, self.counter = self.counter, self.counter + -(-count * words // 4)
+        start, self.counter = self.counter, self.counter + -(-count // 4)
+        return key, start
+
+    def _draw(self, op: str, count: int, words: int, device: Device, attrs: dict[str, Any]) -> Any:
+        key, start = self.reserve(count * words, device)
         chosen = kernels.select(op, device.type, (key,), {"counter": start, "count": count, **attrs})
         return chosen.fn(key, counter=start, count=count, **attrs)
 

@@ -28,14 +28,15 @@ def rounds(c0, c1, c2, c3, k0, k1):
 
 
 @njit(inline="always")
-def _block(key, counter):
+def block(key, counter):
+    """The four words of block ``counter`` of stream ``key``, both uint64."""
     low, high, zero = np.uint32(counter & _LOW), np.uint32(counter >> _32), np.uint32(0)
     return rounds(low, high, zero, zero, np.uint32(key & _LOW), np.uint32(key >> _32))
 
 
 def _bits(key, counter, out):
     for b in prange(out.shape[0] // 4):
-        w = _block(key, counter + np.uint64(b))
+        w = block(key, counter + np.uint64(b))
         for i in range(4):
             out[4 * b + i] = w[i]
 
@@ -43,7 +44,7 @@ def _bits(key, counter, out):
 def _uniform32(key, counter, out):
     scale = np.float32(2.0**-24)
     for b in prange(out.shape[0] // 4):
-        w0, w1, w2, w3 = _block(key, counter + np.uint64(b))
+        w0, w1, w2, w3 = block(key, counter + np.uint64(b))
         out[4 * b] = np.float32(w0 >> np.uint32(8)) * scale
         out[4 * b + 1] = np.float32(w1 >> np.uint32(8)) * scale
         out[4 * b + 2] = np.float32(w2 >> np.uint32(8)) * scale
@@ -53,7 +54,7 @@ def _uniform32(key, counter, out):
 def _normal(key, counter, out):
     turn, unit = 2.0 * np.pi * 2.0**-32, 2.0**-32
     for b in prange(out.shape[0] // 4):
-        w0, w1, w2, w3 = _block(key, counter + np.uint64(b))
+        w0, w1, w2, w3 = block(key, counter + np.uint64(b))
         r, a = math.sqrt(-2.0 * math.log((np.float64(w0) + 1.0) * unit)), turn * np.float64(w1)
         out[4 * b], out[4 * b + 1] = r * math.cos(a), r * math.sin(a)
         r, a = math.sqrt(-2.0 * math.log((np.float64(w2) + 1.0) * unit)), turn * np.float64(w3)

@@ -1,4 +1,7 @@
-"""Dropout. The mask is drawn from a generator and enters as a constant, so ``checkpoint`` draws the same one again."""
+"""Dropout. The mask is drawn from a generator, so ``checkpoint`` draws the same one again.
+
+That of whole channels enters as a constant. That of elements is not kept: its op notes the counter it is drawn from.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..declare import primitive
 from ..rng import Generator, default_generator
 from ..tensor import Tensor, wrap
 
@@ -30,10 +34,16 @@ def _scaled(input: Tensor, shape: tuple[int, ...], p: float, generator: Generato
     return input * wrap(mask, input.device)
 
 
+_dropout = primitive("dropout", None, (lambda g, y, x, **attrs: _dropout(g, **attrs),))  # linear, symmetric
+
+
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, generator: Generator | None = None) -> Tensor:
     """In training 0 with probability ``p``, else ``input / (1 - p)``, for each element (Srivastava et al. 2014)."""
     _check("dropout", p)
-    return _scaled(input, input.shape, p, generator) if training and p else input
+    if not training or p == 0:
+        return input
+    key, counter = (generator or default_generator).reserve(input.numel(), input.device)
+    return _dropout(input, key=key, counter=counter, p=p)
 
 
 def _feature_dropout(

@@ -1,0 +1,8 @@
+"""Dropout with the mask drawn on the way: no mask is stored, since a counter is all that it takes to draw it again."""
+
+from ..registry import provide
+from . import cases, reference
+
+provide("scratchgen.kernels.dropout.cpu", "cpu", "dropout")
+
+__all__ = ["cases", "reference"]
