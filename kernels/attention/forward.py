@@ -108,12 +108,12 @@ narrow_block = compiled(_block, "narrow_", **on_panels(NARROW))
 
 
 def _attend(sizes, places, lead, scale, scratch, taken):
-    """Blocks of queries, those with most keys first, as long as there are any."""
+    """Blocks of queries, head by head so that its keys stay in the cache, as long as there are any."""
     heads, queries = sizes[0], sizes[1]
     blocks = (queries + MOST_LANES - 1) // MOST_LANES
     unit = take(taken)
     while unit < heads * blocks:
-        head, block = unit % heads, blocks - 1 - unit // heads
+        head, block = unit // blocks, blocks - 1 - unit % blocks  # if causal, the longest first
         first = block * MOST_LANES
         lanes = min(MOST_LANES, queries - first)
         if lanes > LANES:
