@@ -9,7 +9,7 @@ import numpy as np
 
 from ..registry import kernel
 from ..sums import accurate_sum
-from .drivers import batch, product
+from .drivers import batch, product, scratch
 from .reference import linear_cost, linear_vjp_cost, matmul_cost
 
 F4 = np.dtype(np.float32)
@@ -21,7 +21,8 @@ def _multiply(a: np.ndarray, b: np.ndarray, c: np.ndarray, seed: np.ndarray = _N
     """``c = seed + a b``, of matrices."""
     if c.size:
         threads = numba.get_num_threads()
-        product(threads > 1 and c.size * a.shape[1] >= PARALLEL_FROM)(a, b, seed, sums, c, threads)
+        parallel = threads > 1 and c.size * a.shape[1] >= PARALLEL_FROM
+        product(parallel)(a, b, seed, sums, c, scratch(threads), threads if parallel else 1)
 
 
 def _rows(x: np.ndarray) -> np.ndarray:
@@ -54,7 +55,7 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if c.size:
         threads = numba.get_num_threads()
         parallel = threads > 1 and c.size * a.shape[-1] >= PARALLEL_FROM
-        batch(parallel)(_four(a), _four(b), _NO_SEED, _NO_SUMS, _four(c), threads if parallel else 1)
+        batch(parallel)(_four(a), _four(b), _NO_SEED, _NO_SUMS, _four(c), scratch(threads), threads if parallel else 1)
     return c
 
 

@@ -7,12 +7,12 @@
 can be called inside any njit function, for all i < m and j < n. ``a``, ``b`` and ``c`` are addresses (int64, from
 ``array.ctypes.data``) of float32; strides are in elements and may be anything, zero and negative included, so a
 transposed operand is the same call with its strides exchanged. Rows of ``c`` are contiguous. It allocates what it
-needs (at most some 1.2 MB) and frees it.
+needs (at most some 500 KB) and frees it.
 
 The order of the sums depends on ``k`` alone: blocks of at most ``DEPTH`` are added up one after another in registers,
 and the blocks' sums are added. So the bits of a result do not depend on how the work is dealt out, or on strides.
 
-How it is arranged, after Goto and van de Geijn (2008): a block of A (at most ``HEIGHT`` x ``DEPTH``) stays in the L2
+How it is arranged, after Goto and van de Geijn (2008): a block of A (at most ``AREA``) stays in the L2
 cache while all of B passes by, in panels of ``PANEL`` columns that stay in L1 while all tiles of rows pass by.
 
 All this is compiled once, as a C function: what calls it only refers to it by name, and compiles quickly.
@@ -31,8 +31,9 @@ from ..numba_config import njit, renamed
 from .tile import LANES, PANEL, ROWS, floats_at, move, number_at, put_number, tile, turn
 
 DEPTH = 256  # of a block of sums: a panel of B takes 32 KB of L1
-HEIGHT = 640  # of a block of A: 640 KB of L2
+AREA = 448 * DEPTH  # of a block of A: 448 KB of L2
 LINE = 16  # floats in a line of the cache
+_ZEROS = np.zeros(PANEL, np.float32)
 
 _TILE = hashlib.sha256(Path(__file__).with_name("tile.py").read_bytes()).hexdigest()[:8]  # Numba's cache looks not there
 
@@ -55,12 +56,13 @@ def aligned(scratch):
 
 
 @_inner
-def up_to_line(depth):
-    return -(-depth // LINE) * LINE
+def blocks_of_rows(m, step):
+    """The number of blocks of A in a product of this many rows: for each of them all of B is packed once."""
+    return max(1, -(-m // (AREA // step)))
 
 
 @_inner
-def pack_panel(b, b_step, b_column, target, depth, columns):
+def _pack_panel(b, b_step, b_column, target, depth, columns):
     """Up to PANEL columns of B to rows of PANEL at ``target``; there must be space for a depth of whole lines."""
     if b_column == 1:
         for p in range(depth):
@@ -129,18 +131,19 @@ def _add_columns(g, g_row, rows, totals, partial):
 
 
 def _multiply_part(
-    a, a_row, a_step, b, b_step, b_column, packed, seed, seed_row, sums, c, c_row, m, n, k, step
+    a, a_row, a_step, b, b_step, b_column, seed, seed_row, sums, c, c_row, m, n, k, step, space
 ):  # fmt: skip
     panels = -(-n // PANEL)
-    height = max(1, -(-m // max(1, -(-m // HEIGHT))))
+    height = max(1, -(-m // blocks_of_rows(m, step)))
     lying = a_row == 1 and a_step != 1 and n > PANEL and m > 1
     copied = a_step == 1 and a_row % (2 * LINE) != LINE and n > 3 * PANEL and m > 1
     b_in_place = b_column == 1 and (m <= 2 * ROWS or k * b_step <= 4096)
-    a_scratch = np.empty((height + 1) * _row_space(step) + 2 * LINE if lying or copied else LINE, np.float32)
-    b_scratch = np.empty(LINE if packed else step * PANEL + LINE, np.float32)
-    zeros = np.zeros(PANEL, np.float32)
+    b_size = step * PANEL
+    a_size = (height + 1) * _row_space(step) + LINE if lying or copied else 0
+    scratch = np.empty(a_size + b_size + LINE if space == 0 else 1, np.float32)
+    b_space = aligned(scratch) if space == 0 else space
+    a_space = b_space + 4 * b_size
     partial = np.empty(height if sums != 0 else 0, np.float32)
-    a_space, b_space = aligned(a_scratch), aligned(b_scratch)
     for top in range(0, m, height):
         rows = min(height, m - top)
         tiles = -(-rows // ROWS)
@@ -158,16 +161,14 @@ def _multiply_part(
                 j = panel * PANEL
                 columns = min(PANEL, n - j)
                 right, right_step = b + 4 * (first * b_step + j * b_column), b_step
-                if packed:
-                    right, right_step = b + 4 * (first * panels + panel * up_to_line(depth)) * PANEL, PANEL
-                elif not b_in_place or columns < PANEL:
-                    pack_panel(right, b_step, b_column, b_space, depth, columns)
+                if not b_in_place or columns < PANEL:
+                    _pack_panel(right, b_step, b_column, b_space, depth, columns)
                     right, right_step = b_space, PANEL
                 start, start_row = seed + 4 * (top * seed_row + j), seed_row
                 if first > 0:
                     start, start_row = c + 4 * (top * c_row + j), c_row
                 elif seed == 0:
-                    start, start_row = zeros.ctypes.data, 0
+                    start, start_row = _ZEROS.ctypes.data, 0
                 i = 0
                 for t in range(tiles):
                     count = (t + 1) * rows // tiles - i
@@ -180,21 +181,22 @@ def _multiply_part(
                     )  # fmt: skip
                     i += count
     if c == 0:  # never; but Numba frees an array after the last line that names it, whoever has its address
-        a_scratch[0] = b_scratch[0] + zeros[0]
+        scratch[0] = 0
 
 
+PRIVATE = DEPTH * PANEL + 2 * AREA + 64 * LINE
 _SIGNATURE = types.void(*[types.int64] * 16)
-_NAME = f"scratchgen_multiply_part_{len(_SIGNATURE.args)}"  # another signature is another function
+_NAME = f"scratchgen_multiply_{len(_SIGNATURE.args)}"  # another signature is another function
 _compiled = cfunc(_SIGNATURE, cache=True, error_model="numpy")(renamed(_multiply_part, _TILE))
 binding.add_symbol(_NAME, _compiled.address)
 
 multiply_part = types.ExternalFunction(_NAME, _SIGNATURE)
-"""``c = seed + a b`` on one thread: (a, a_row, a_step, b, b_step, b_column, packed, seed, seed_row, sums, c, c_row,
-m, n, k, step), for njit code.
+"""``c = seed + a b`` on one thread: (a, a_row, a_step, b, b_step, b_column, seed, seed_row, sums, c, c_row,
+m, n, k, step, space), for njit code.
 
-``step`` is ``depth_of_blocks`` of the whole product's depth; ``seed`` as for ``tile``, or 0 for none. ``packed``: B is
-in blocks of ``step`` rows already, those in panels one after another, each panel of whole lines of rows of PANEL.
+``step`` is ``depth_of_blocks`` of the whole product's depth; ``seed`` as for ``tile``, or 0 for none.
 ``sums``, if it is not 0, is the address of ``m`` numbers to which the row sums of ``a`` are added; ``a_row`` must be 1.
+``space``: ``PRIVATE`` floats to work in, from the beginning of a line; with 0 it is allocated, and costs page faults.
 """
 
 
@@ -202,4 +204,4 @@ in blocks of ``step`` rows already, those in panels one after another, each pane
 def gemm_serial(a, a_row, a_step, b, b_step, b_column, c, c_row, m, n, k, accumulate):
     """``c`` (m, n) = or += ``a`` (m, k) times ``b`` (k, n); see the top of this file."""
     seed, step = (c if accumulate else 0), depth_of_blocks(k)
-    multiply_part(a, a_row, a_step, b, b_step, b_column, 0, seed, c_row, 0, c, c_row, m, n, k, step)
+    multiply_part(a, a_row, a_step, b, b_step, b_column, seed, c_row, 0, c, c_row, m, n, k, step, 0)
