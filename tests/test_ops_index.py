@@ -239,7 +239,7 @@ def test_half_precision_counts_beyond_2048():
 
 def test_large_and_small_gradients_take_different_ways_to_one_result():
     weight = sg.tensor(rng.standard_normal((40, 64)), requires_grad=True)
-    index = sg.tensor(rng.integers(0, 40, 200))  # small enough for each of them
+    index = sg.tensor(rng.integers(0, 40, 50))  # small enough for each of them
     results = []
     for impl in ("reference", "flat", "numba"):
         with kernels.use(scatter_add=impl):
