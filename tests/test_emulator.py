@@ -210,7 +210,9 @@ def test_without_a_compiler_one_clear_sentence():
     code = "import scratchgen as sg; sg.rand(3, device='emu')"
     env = {**os.environ, "CXX": "no-such-compiler"}
     ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    assert "RuntimeError: device 'emu' compiles CUDA kernels with no-such-compiler, which is not on the path" in ran.stderr
+    assert (
+        "RuntimeError: device 'emu' compiles CUDA kernels with no-such-compiler, which is not on the path" in ran.stderr
+    )
 
 
 def test_a_source_that_does_not_compile_says_where(tmp_path):

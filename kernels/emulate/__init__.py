@@ -4,4 +4,15 @@ from .build import build
 from .errors import EmulatorError
 from .run import CHANGED, INPUT, OUTPUT, VALUE, Counters, Library, emulator, misplaced
 
-__all__ = ["CHANGED", "INPUT", "OUTPUT", "VALUE", "Counters", "EmulatorError", "Library", "build", "emulator", "misplaced"]
+__all__ = [
+    "CHANGED",
+    "INPUT",
+    "OUTPUT",
+    "VALUE",
+    "Counters",
+    "EmulatorError",
+    "Library",
+    "build",
+    "emulator",
+    "misplaced",
+]

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
+from pathlib import Path
 
 from .. import kernels
+from ..kernels.gates import status
 from .errors import UserError, unknown
 from .tables import table
 
 
 def list_kernels(op: str | None) -> int:
-    """Every implementation of every op (or of one): device, dtypes, which one would run."""
+    """Every implementation of every op (or of one): device, dtypes, which one would run, what its CUDA has passed."""
     if op is not None and not kernels.has(op):
         raise unknown("op", op, kernels.ops())
     rows = []
     for name in [op] if op else kernels.ops():
         for impl, k in sorted(kernels.implementations(name).items(), key=lambda item: -item[1].priority):
             dtypes = " ".join(sorted(d.name for d in k.dtypes)) if k.dtypes else "all"
-            rows.append([name, impl, k.device, dtypes, "study" if k.study else "", "on condition" if k.when else ""])
-    print(table(["op", "implementation", "device", "dtypes", "", ""], rows))
+            choice = "study" if k.study else "on condition" if k.when else ""
+            rows.append([name, impl, k.device, dtypes, choice, status(k)])
+    print(table(["op", "implementation", "device", "dtypes", "choice", "status"], rows))
     return 0
 
 
@@ -47,10 +50,8 @@ def check(ops: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     """Run the benchmarks, which lie beside the library in a checkout."""
-    if importlib.util.find_spec("benchmarks") is None:
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / "benchmarks" / "__main__.py").is_file():
         raise UserError("the benchmarks are not part of the installed package: run this in a checkout of scratchgen")
-    import runpy
-
-    sys.argv = ["benchmarks", *arguments]
-    runpy.run_module("benchmarks", run_name="__main__")
-    return 0
+    sys.path.insert(0, str(checkout))
+    return importlib.import_module("benchmarks.__main__").main(arguments)

@@ -1,0 +1,103 @@
+"""What every CUDA kernel has passed: compiled for each architecture, emulated, run on a GPU; and what it takes of one.
+
+``evidence.json`` beside this file keeps it, for each .cu file with the hash of its sources: an observation of other
+sources counts for nothing. ``python -m scratchgen.kernels.gates``, in a checkout, compiles every kernel with NVRTC,
+runs the tests of all of them in the emulator, and writes the file.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import subprocess
+import sys
+from functools import cache
+from typing import Any
+
+from . import nvrtc
+from .launch import ROOT, Module, all_modules
+from .nvrtc import Resources
+from .registry import Kernel
+
+ARCHITECTURES = ("sm_80", "sm_90a")
+EVIDENCE = ROOT / "evidence.json"
+_SHARED = {"sm_80": 164 << 10, "sm_90a": 228 << 10}  # bytes of a multiprocessor, of which a block takes 1 KB for itself
+_REGISTERS, _WARPS, _BLOCKS, _THREADS = 65536, 64, 32, 256
+
+
+def resident_warps(used: Resources, architecture: str) -> int:
+    """How many warps of 256-thread blocks fit a multiprocessor at once, of 64; dynamic shared memory not counted."""
+    per_warp = -(-used.registers * 32 // 256) * 256  # registers are handed out in lots
+    warps = _THREADS // 32
+    blocks = min(
+        _BLOCKS, _WARPS // warps, _REGISTERS // (per_warp * warps), _SHARED[architecture] // (used.shared + 1024)
+    )
+    return blocks * warps
+
+
+def resources(module: Module, architecture: str) -> dict[str, list[int]]:
+    """Of each kernel of a module: registers, spilled bytes, static shared bytes, resident warps."""
+    found = nvrtc.compile_kernels(module.path.read_text(), module.kernels, architecture, ROOT)
+    return {
+        kernel: [used.registers, used.spilled, used.shared, resident_warps(used, architecture)]
+        for kernel, used in found.items()
+    }
+
+
+@cache
+def evidence() -> dict[str, Any]:
+    """What ``evidence.json`` says, by .cu file."""
+    return json.loads(EVIDENCE.read_text()) if EVIDENCE.exists() else {}
+
+
+def status(kernel: Kernel) -> str:
+    """What a CUDA kernel has passed as its sources are now; empty for other kernels.
+
+    ``compiled, emulated``, or ``run on H200 (2026-11-24, source 0123abcd)``; ``-`` if the sources are newer.
+    """
+    folder = kernel.fn.__module__.split(".")[-2]
+    modules = [m for m in all_modules().values() if m.path.parent.name == folder]
+    if not {"cuda", "emu"} & set(kernel.device.split()) or not modules:
+        return ""
+    found = [evidence().get(m.file, {}) for m in modules]
+    if any(entry.get("digest") != m.digest for entry, m in zip(found, modules)):
+        return "-"
+    runs = [run for entry in found for run in entry["gpu"] if run["digest"] == entry["digest"]]
+    if runs:
+        return f"run on {runs[-1]['name']} ({runs[-1]['date']}, source {runs[-1]['digest']})"
+    return "compiled, emulated" if all(entry["emulated"] for entry in found) else "compiled"
+
+
+def observe() -> dict[str, Any]:
+    """Compile everything, test everything in the emulator, and say what is to be written."""
+    tested = subprocess.run([sys.executable, "-m", "pytest", "-q", "tests/test_cuda_kernels.py"], cwd=ROOT.parent)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {
+        file: {
+            "digest": module.digest,
+            "nvrtc": nvrtc.version(),
+            "columns": ["registers", "spilled bytes", "shared bytes", "resident warps"],
+            "resources": {architecture: resources(module, architecture) for architecture in ARCHITECTURES},
+            "emulated": today if tested.returncode == 0 else None,
+            "gpu": evidence().get(file, {}).get("gpu", []),
+        }
+        for file, module in all_modules().items()
+    }
+
+
+def _written(found: dict[str, Any]) -> str:
+    """JSON with a line for each kernel, so that a change shows in a diff."""
+    text = json.dumps(found, indent=1)
+    lines, depth = [], 0
+    for line in text.splitlines():
+        joined = line.strip()
+        if depth:
+            lines[-1] += ("" if joined in "]," or lines[-1].endswith("[") else " ") + joined
+        else:
+            lines.append(line)
+        depth += joined.count("[") - joined.count("]")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    EVIDENCE.write_text(_written(observe()))

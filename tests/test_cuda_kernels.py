@@ -1,0 +1,140 @@
+"""Every CUDA kernel in the emulator, under several schedules, against the float64 reference."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scratchgen import kernels
+from scratchgen.kernels.emulate import emulator
+from scratchgen.kernels.launch import all_modules
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator compiles with g++")
+
+SCHEDULES = (0, 1, 2, 3)
+all_modules()
+ON_GPU = {
+    op: [k for k in kernels.implementations(op, "emu").values() if "emu" in k.device.split()] for op in kernels.ops()
+}
+CHOSEN = [(op, k.impl) for op, found in ON_GPU.items() for k in found if not k.study and op in kernels.comparable()]
+LADDER = [(op, k.impl) for op, found in ON_GPU.items() for k in found if k.study]
+IN_PLACE = ("adam", "ema")  # their kernels change their inputs, so they have tests of their own below
+
+
+def error_of(got: Any, truth: Any) -> float:
+    got, truth = np.asarray(got, np.float64), np.asarray(truth, np.float64)
+    assert got.shape == truth.shape
+    return float(np.abs(got - truth).max(initial=0) / max(np.abs(truth).max(initial=0), 1e-30))
+
+
+def test_every_kernel_is_tested_here():
+    covered = {op for op, _ in CHOSEN} | {op for op, _ in LADDER} | set(IN_PLACE)
+    assert {op for op, found in ON_GPU.items() if found} == covered
+    assert {(op, impl) for op, impl in LADDER} == {(op, impl) for op in ODD for impl in study_versions(op)}
+
+
+@pytest.mark.parametrize(("op", "impl"), CHOSEN)
+def test_the_kernel_that_runs_agrees_with_its_reference(op, impl):
+    """On all cases of its op, in float32 under each schedule and in float16."""
+    for dtype, schedules in (("float32", SCHEDULES), ("float16", (1,))):
+        for schedule in schedules:
+            with emulator(schedule=schedule):
+                for c in kernels.compare(op, impl, device="emu", dtype=dtype):
+                    assert c.passed, f"{c.case} in {dtype}, schedule {schedule}: {c.error:.1e} > {c.tolerance:.0e}"
+
+
+# --- ladders: steps that are there to be read, on few and odd sizes
+
+
+def study_versions(op: str) -> list[str]:
+    return [k.impl for k in ON_GPU[op] if k.study]
+
+
+def _rows(rng: np.random.Generator, *sizes: tuple[int, int]) -> list[np.ndarray]:
+    return [4 * rng.standard_normal(size) for size in sizes]
+
+
+def _softmax_inputs(rng: np.random.Generator) -> list[tuple[tuple, dict]]:
+    rows = _rows(rng, (1, 1), (5, 7), (3, 64), (2, 1000), (9, 33), (2, 520))
+    return [((x,), {"dim": 1}) for x in rows]
+
+
+def _matmul_inputs(rng: np.random.Generator) -> list[tuple[tuple, dict]]:
+    sizes = [(1, 1, 1), (5, 7, 3), (17, 16, 33), (30, 65, 20), (4, 0, 3)]
+    return [((rng.standard_normal((m, k)), rng.standard_normal((k, n))), {}) for m, k, n in sizes]
+
+
+ODD = {"softmax": _softmax_inputs, "matmul": _matmul_inputs}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(("op", "impl"), [*LADDER, *((op, "cuda") for op in ODD)])
+def test_ladders_agree_with_their_reference(op, impl, dtype):
+    """Also in bfloat16, which NumPy has from ml_dtypes only."""
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    ops = kernels.implementations(op, "emu")
+    for arrays, attrs in ODD[op](np.random.default_rng(0)):
+        cast = [a.astype(dtype) for a in arrays]
+        truth = ops["reference"].fn(*(a.astype(np.float64) for a in cast), **attrs)
+        truth = truth[0] if isinstance(truth, tuple) else truth
+        tolerance = 4e-6 if dtype == "float32" else 2e-3 if dtype == "float16" else 8e-3
+        seen = []
+        for schedule in SCHEDULES:
+            with emulator(schedule=schedule):
+                got = ops[impl].fn(*cast, **attrs)
+            got = got[0] if isinstance(got, tuple) else got
+            assert error_of(got, truth) <= tolerance, (arrays[0].shape, schedule)
+            seen.append(np.asarray(got).tobytes())
+        assert len(set(seen)) == 1, "the result depends on the schedule"
+
+
+# --- optimizers, in place
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("options", [
+    {}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "decoupled": True}, {"maximize": True}, {"amsgrad": True},
+])  # fmt: skip
+def test_adam(options, schedule):
+    rng, options = np.random.default_rng(1), dict(options)
+    arrays = [rng.standard_normal((7, 43)), rng.standard_normal((7, 43)), rng.standard_normal((7, 43)),
+              rng.random((7, 43)), rng.random((7, 43)) if options.pop("amsgrad", False) else None]  # fmt: skip
+    attrs = {"step": 3, "lr": 1e-2, "betas": (0.9, 0.99), "eps": 1e-8, **options}
+    wide = [None if a is None else a.copy() for a in arrays]
+    narrow = [None if a is None else a.astype(np.float32) for a in arrays]
+    ops = kernels.implementations("adam", "emu")
+    ops["reference"].fn(*wide, **attrs)
+    with emulator(schedule=schedule):
+        changed = ops["cuda"].fn(*narrow, **attrs)
+    assert changed[0] is narrow[0]
+    for got, truth in zip(changed, [wide[0], *(a for a in wide[2:] if a is not None)], strict=True):
+        assert error_of(got, truth) < 1e-6
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_ema(schedule):
+    rng = np.random.default_rng(2)
+    average, value = rng.standard_normal(1000).astype(np.float32), rng.standard_normal(1000).astype(np.float32)
+    truth = 0.9 * average.astype(np.float64) + 0.1 * value
+    with emulator(schedule=schedule):
+        got = kernels.implementations("ema", "emu")["cuda"].fn(average, value, decay=0.9)
+    assert got is average
+    assert error_of(got, truth) < 1e-6
+
+
+def test_random_bits_and_uniforms_are_those_of_the_cpu():
+    key = np.array([0x123456789ABCDEF0], np.uint64)
+    for op, attrs in (
+        ("philox_bits", {}),
+        ("philox_uniform", {"dtype": np.float32}),
+        ("philox_uniform", {"dtype": np.float16}),
+    ):
+        ops = kernels.implementations(op)
+        here = ops["reference"].fn(key, counter=2**32 - 5, count=1003, **attrs)
+        there = ops["cuda"].fn(key, counter=2**32 - 5, count=1003, **attrs)
+        np.testing.assert_array_equal(here, there)
+        assert here.dtype == there.dtype
