@@ -14,6 +14,7 @@ from .reference import linear_cost, linear_vjp_cost, matmul_cost
 
 F4 = np.dtype(np.float32)
 PARALLEL_FROM = 1 << 21  # multiplications; below this a second thread costs more than it saves
+ALIGNED_FROM = 1 << 14  # elements of a result; below this the microsecond to find a line costs more than it saves
 _NO_SEED, _NO_SUMS = np.empty((0, 0), F4), np.empty(0, F4)
 
 
@@ -23,6 +24,16 @@ def _multiply(a: np.ndarray, b: np.ndarray, c: np.ndarray, seed: np.ndarray = _N
         threads = numba.get_num_threads()
         parallel = threads > 1 and c.size * a.shape[1] >= PARALLEL_FROM
         product(parallel)(a, b, seed, sums, c, scratch(threads), threads if parallel else 1)
+
+
+def _result(shape: tuple[int, ...]) -> np.ndarray:
+    """An array to fill. A large one begins with a line of the cache: tiles then write whole lines, not two halves."""
+    size = prod(shape)
+    if size < ALIGNED_FROM:
+        return np.empty(shape, F4)
+    memory = np.empty(size + 16, F4)
+    start = -memory.ctypes.data // 4 % 16
+    return memory[start : start + size].reshape(shape)
 
 
 def _rows(x: np.ndarray) -> np.ndarray:
@@ -40,18 +51,18 @@ def _four(x: np.ndarray) -> np.ndarray:
 @kernel("matmul", impl="packed", device="cpu", dtypes="f4", cost=matmul_cost)
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.ndim == 2 == b.ndim:
-        c = np.empty((a.shape[0], b.shape[1]), F4)
+        c = _result((a.shape[0], b.shape[1]))
         _multiply(a, b, c)
         return c
     if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous:
-        c = np.empty((*a.shape[:-1], b.shape[1]), F4)
+        c = _result((*a.shape[:-1], b.shape[1]))
         _multiply(_rows(a), b, _rows(c))
         return c
     shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     if len(shape) > 2:
         a = np.broadcast_to(a, (*shape, *a.shape[-2:]))
         b = np.broadcast_to(b, (*shape, *b.shape[-2:]))
-    c = np.empty((*shape, a.shape[-2], b.shape[-1]), F4)
+    c = _result((*shape, a.shape[-2], b.shape[-1]))
     if c.size:
         threads = numba.get_num_threads()
         parallel = threads > 1 and c.size * a.shape[-1] >= PARALLEL_FROM
@@ -61,7 +72,7 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @kernel("linear", impl="packed", device="cpu", dtypes="f4", cost=linear_cost)
 def linear(input: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-    c = np.empty((*input.shape[:-1], weight.shape[0]), F4)
+    c = _result((*input.shape[:-1], weight.shape[0]))
     _multiply(_rows(input), weight.T, _rows(c), _NO_SEED if bias is None else bias[None])
     return c
 
@@ -80,10 +91,10 @@ def linear_vjp(
     g, x = np.ascontiguousarray(_rows(g)), _rows(input)
     dx = dw = db = None
     if needs[0]:
-        dx = np.empty(input.shape, F4)
+        dx = _result(input.shape)
         _multiply(g, weight, _rows(dx))
     if needs[1]:
-        dw = np.empty(weight.shape, F4)
+        dw = _result(weight.shape)
         if needs[2]:
             db = np.zeros(len(weight), F4)
         _multiply(g.T, x, dw, sums=_NO_SUMS if db is None else db)

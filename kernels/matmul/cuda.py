@@ -25,7 +25,7 @@ MODULE = Module(
             f"matmul_naive<{t}>",
             f"matmul_tiled<{t}, {SMALL}>",
             f"matmul_registers<{t}, {TILE}, {DEPTH}, {SIDE}>",
-            f"column_sums<{t}>",
+            f"column_sums<{t}, {t}>",
         )
     ),
 )
@@ -73,7 +73,8 @@ def column_sums(g: Any) -> Any:
     """The sums of the columns of a contiguous matrix."""
     out = array_module(g).empty(g.shape[1], g.dtype)
     grid = -(-g.shape[1] // 32)
-    MODULE.launch(f"column_sums<{TYPES[g.dtype.name]}>", grid, (32, 8), g, Out(out), *map(np.int32, g.shape))
+    t = TYPES[g.dtype.name]
+    MODULE.launch(f"column_sums<{t}, {t}>", grid, (32, 8), g, Out(out), *map(np.int32, g.shape))
     return out
 
 

@@ -33,6 +33,7 @@ from .tile import LANES, PANEL, ROWS, floats_at, move, number_at, put_number, ti
 DEPTH = 256  # of a block of sums: a panel of B takes 32 KB of L1
 AREA = 448 * DEPTH  # of a block of A: 448 KB of L2
 LINE = 16  # floats in a line of the cache
+PAGE = 1024  # floats; rows so far apart compete for the same places in L1
 _ZEROS = np.zeros(PANEL, np.float32)
 
 _TILE = hashlib.sha256(Path(__file__).with_name("tile.py").read_bytes()).hexdigest()[:8]  # Numba's cache looks not there
@@ -88,24 +89,18 @@ def _row_space(depth):
 
 
 @_inner
-def _pack_rows(a, a_row, a_step, target, m, depth):
-    """A block of A in another order, that the tiles read without two rows falling on the same lines of L1.
+def _pack_tile(a, a_row, a_step, target, rows, depth):
+    """What a tile reads of A, in an order in which it takes the fewest lines, and not always the same ones, of L1.
 
-    A transposed block becomes panels of as many rows as a tile has. Other rows are copied to rows of an odd number of
-    lines. Either has space in ``m`` + 1 rows of ``_row_space(depth)``.
+    Of a transposed A the rows lie side by side; others are copied to rows of an odd number of lines.
     """
     if a_row == 1:
-        tiles = -(-m // ROWS)
-        for t in range(tiles):
-            first = t * m // tiles
-            rows = (t + 1) * m // tiles - first
-            for p in range(depth):
-                move(a + 4 * (first + p * a_step), target + 4 * (first * depth + p * rows), rows)
+        for p in range(depth):
+            move(a + 4 * p * a_step, target + 4 * p * rows, rows)
     else:
-        space = _row_space(depth)
-        for i in range(m):
+        for i in range(rows):
             for p in range(0, depth, LANES):
-                move(a + 4 * (i * a_row + p), target + 4 * (i * space + p), depth - p)
+                move(a + 4 * (i * a_row + p), target + 4 * (i * _row_space(depth) + p), depth - p)
 
 
 @_inner
@@ -136,7 +131,7 @@ def _multiply_part(
     panels = -(-n // PANEL)
     height = max(1, -(-m // blocks_of_rows(m, step)))
     lying = a_row == 1 and a_step != 1 and n > PANEL and m > 1
-    copied = a_step == 1 and a_row % (2 * LINE) != LINE and n > 3 * PANEL and m > 1
+    copied = a_step == 1 and a_row % PAGE == 0 and n > 3 * PANEL and m > 1
     b_in_place = b_column == 1 and (m <= 2 * ROWS or k * b_step <= 4096)
     b_size = step * PANEL
     a_size = (height + 1) * _row_space(step) + LINE if lying or copied else 0
@@ -149,14 +144,9 @@ def _multiply_part(
         tiles = -(-rows // ROWS)
         for first in range(0, max(k, 1), step):
             depth = min(step, k - first)
-            a_block, row, across = a + 4 * (top * a_row + first * a_step), a_row, a_step
+            a_block = a + 4 * (top * a_row + first * a_step)
             if sums != 0:
                 _add_columns(a_block, a_step, depth, sums + 4 * top, partial[:rows])
-            if lying or copied:
-                _pack_rows(a_block, a_row, a_step, a_space, rows, depth)
-                a_block, row, across = a_space, _row_space(depth), 1
-            if lying:
-                row = depth
             for panel in range(panels):
                 j = panel * PANEL
                 columns = min(PANEL, n - j)
@@ -172,12 +162,15 @@ def _multiply_part(
                 i = 0
                 for t in range(tiles):
                     count = (t + 1) * rows // tiles - i
-                    left_row, left_step = row, across
-                    if lying:
-                        left_row, left_step = 1, count
+                    left, left_row, left_step = a_block + 4 * i * a_row, a_row, a_step
+                    if lying or copied:
+                        kept = a_space + 4 * i * (depth if lying else _row_space(depth))
+                        if panel == 0:
+                            _pack_tile(left, a_row, a_step, kept, count, depth)
+                        left, left_row, left_step = kept, 1 if lying else _row_space(depth), count if lying else 1
                     tile(
-                        a_block + 4 * i * row, left_row, left_step, right, right_step, start + 4 * i * start_row,
-                        start_row, c + 4 * ((top + i) * c_row + j), c_row, count, columns, depth,
+                        left, left_row, left_step, right, right_step, start + 4 * i * start_row, start_row,
+                        c + 4 * ((top + i) * c_row + j), c_row, count, columns, depth,
                     )  # fmt: skip
                     i += count
     if c == 0:  # never; but Numba frees an array after the last line that names it, whoever has its address

@@ -2,7 +2,7 @@
 //
 // c [batch, m, n] = a [batch, m, k] b [batch, k, n] (+ bias [n]), c one row after another. a and b lie in memory by the
 // strides of `Matrix`, in elements, so a transposed operand is not copied. Sums are in float32, whatever T.
-#include "ptx.cuh"
+#include "sum.cuh"
 
 struct Matrix {
     long long batch, row, column;
@@ -93,21 +93,4 @@ matmul_registers(const T* __restrict__ a, const T* __restrict__ b, const T* __re
             const float shift = bias ? to_float(bias[column + s + q]) : 0.0f;
             c[((long long)blockIdx.z * m + row + r + p) * n + column + s + q] = from_float<T>(sum[p][q] + shift);
         }
-}
-
-// out [n] = the sums of the columns of g [m, n]. A block has 32 columns, so that a warp reads neighbours, and 8 threads
-// for each, which take every eighth row and meet in shared memory.
-template <class T>
-__global__ void column_sums(const T* __restrict__ g, T* __restrict__ out, int m, int n) {
-    __shared__ float parts[8][32];
-    const int column = blockIdx.x * 32 + threadIdx.x;
-    float sum = 0;
-    if (column < n)
-        for (int row = threadIdx.y; row < m; row += 8) sum += to_float(g[(long long)row * n + column]);
-    parts[threadIdx.y][threadIdx.x] = sum;
-    __syncthreads();
-    if (threadIdx.y == 0 && column < n) {
-        for (int i = 1; i < 8; i++) sum += parts[i][threadIdx.x];
-        out[column] = from_float<T>(sum);
-    }
 }
