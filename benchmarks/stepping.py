@@ -98,4 +98,4 @@ def _forget_peak() -> None:
 def agree(losses: list[float], others: list[float], tolerance: float = 1e-4) -> tuple[float, bool]:
     """The relative difference of the last losses, and whether all of them are within ``tolerance``."""
     differences = [abs(a - b) / abs(b) for a, b in zip(losses, others, strict=True)]
-    return differences[-1], bool(max(differences) <= tolerance)
+    return differences[-1], all(difference <= tolerance for difference in differences)  # NaN is not

@@ -58,7 +58,7 @@ def measure_step(
         megabytes[name] = contender.call("megabytes")
     differences = {name: agree(losses[OURS], others, TOLERANCE) for name, others in losses.items() if name != OURS}
     row["steps"], row["loss"] = step.agree, losses[OURS][-1]
-    row["error"] = max((difference for difference, _ in differences.values()), default=0.0)
+    row["error"] = float(np.max([difference for difference, _ in differences.values()], initial=0.0))
     if not all(fine for _, fine in differences.values()) or not np.isfinite(losses[OURS]).all():
         row["failed"] = f"losses part: {losses}"
         return row

@@ -13,8 +13,8 @@ STEPS = {
         # Adam divides a gradient by its size; where that is all rounding, even two layouts of one library part: by
         # 2e-4 in the third step.
         Step("DCGAN 28x28, batch 64", dcgan, samples=64, images=True, bar=1.4, agree=2),
-        Step("U-Net 32 channels 32x32, batch 64", lambda L: unet(L, 32), samples=64, images=True, bar=1.8),
-        Step("U-Net 64 channels 32x32, batch 64", lambda L: unet(L, 64), samples=64, images=True, bar=1.8),
+        Step("U-Net 32 channels 32x32, batch 64", lambda L: unet(L, 32, batch=64), samples=64, images=True, bar=1.8),
+        Step("U-Net 64 channels 32x32, batch 64", lambda L: unet(L, 64, batch=64), samples=64, images=True, bar=1.8),
         Step(
             "GPT 4 layers 4 heads 128, batch 12 length 64",
             lambda L: gpt(L, layers=4, heads=4, width=128, batch=12, length=64),
@@ -33,4 +33,4 @@ STEPS = {
     )
 }
 
-__all__ = ["STEPS", "Step", "Training"]
+__all__ = ["STEPS", "Step", "Training", "dcgan", "gpt", "unet", "vae"]

@@ -10,11 +10,11 @@ import numpy as np
 from ..library import Library
 from .step import Training, normal
 
-BATCH, COLOURS, SIZE, STEPS = 64, 3, 32, 1000
+COLOURS, SIZE, STEPS = 3, 32, 1000
 MULTIPLIERS, BLOCKS, GROUPS = (1, 2, 4), 2, 8
 
 
-def unet(L: Library, base: int) -> Training:
+def unet(L: Library, base: int, batch: int) -> Training:
     """Two residual blocks a level on the way down, three on the way up; attention at 8x8; AdamW and an average."""
     network = L.prepared(_network(L, base))
     optimizer = L.adamw(network.parameters(), lr=2e-4)
@@ -22,9 +22,9 @@ def unet(L: Library, base: int) -> Training:
     kept = np.cumprod(1 - np.linspace(1e-4, 0.02, STEPS)).astype(np.float32)
 
     def draw(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        t = rng.integers(STEPS, size=BATCH)
-        share = kept[t].reshape(BATCH, 1, 1, 1)
-        noise = normal(rng, BATCH, COLOURS, SIZE, SIZE)
+        t = rng.integers(STEPS, size=batch)
+        share = kept[t].reshape(batch, 1, 1, 1)
+        noise = normal(rng, batch, COLOURS, SIZE, SIZE)
         noisy = np.sqrt(share) * np.tanh(normal(rng, *noise.shape)) + np.sqrt(1 - share) * noise
         return noisy, noise, _sinusoids(t, base)
 
