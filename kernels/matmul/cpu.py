@@ -27,7 +27,10 @@ def _multiply(a: np.ndarray, b: np.ndarray, c: np.ndarray, seed: np.ndarray = _N
 
 
 def _result(shape: tuple[int, ...]) -> np.ndarray:
-    """An array to fill. A large one begins with a line of the cache: tiles then write whole lines, not two halves."""
+    """An array to fill. A large one begins with a line of the cache: tiles then write whole lines, not two halves.
+
+    It is a view, and of a gradient that is a view the engine makes a copy for its leaf: those are plain arrays.
+    """
     size = prod(shape)
     if size < ALIGNED_FROM:
         return np.empty(shape, F4)
@@ -51,18 +54,18 @@ def _four(x: np.ndarray) -> np.ndarray:
 @kernel("matmul", impl="packed", device="cpu", dtypes="f4", cost=matmul_cost)
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.ndim == 2 == b.ndim:
-        c = _result((a.shape[0], b.shape[1]))
+        c = np.empty((a.shape[0], b.shape[1]), F4)
         _multiply(a, b, c)
         return c
     if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous:
-        c = _result((*a.shape[:-1], b.shape[1]))
+        c = np.empty((*a.shape[:-1], b.shape[1]), F4)
         _multiply(_rows(a), b, _rows(c))
         return c
     shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     if len(shape) > 2:
         a = np.broadcast_to(a, (*shape, *a.shape[-2:]))
         b = np.broadcast_to(b, (*shape, *b.shape[-2:]))
-    c = _result((*shape, a.shape[-2], b.shape[-1]))
+    c = np.empty((*shape, a.shape[-2], b.shape[-1]), F4)
     if c.size:
         threads = numba.get_num_threads()
         parallel = threads > 1 and c.size * a.shape[-1] >= PARALLEL_FROM
@@ -91,10 +94,10 @@ def linear_vjp(
     g, x = np.ascontiguousarray(_rows(g)), _rows(input)
     dx = dw = db = None
     if needs[0]:
-        dx = _result(input.shape)
+        dx = np.empty(input.shape, F4)
         _multiply(g, weight, _rows(dx))
     if needs[1]:
-        dw = _result(weight.shape)
+        dw = np.empty(weight.shape, F4)
         if needs[2]:
             db = np.zeros(len(weight), F4)
         _multiply(g.T, x, dw, sums=_NO_SUMS if db is None else db)
