@@ -47,9 +47,10 @@ def _waiting_briefly() -> Iterator[None]:
     """Let OpenMP's threads wait for the next parallel region awake, but not for long, unless the user decided.
 
     A thread that sleeps takes 30 to 75 us to wake on a virtual machine, 20 times as long as the region costs
-    otherwise: with threads that sleep at once a step of a small GPT took 32 ms in place of 23. Threads that wait awake for milliseconds, which is the default, cost whole time slices where another
-    pool of threads (BLAS) or another process wants the core: a training step took 180 ms in place of 14. OpenMP reads
-    the variables once, when its library is loaded, so they are taken back for what this process starts.
+    otherwise: with threads that sleep at once a step of a small GPT took 32 ms in place of 23. Threads that wait awake
+    for milliseconds, which is the default, cost whole time slices where another pool of threads (BLAS) or another
+    process wants the core: a training step took 180 ms in place of 14. OpenMP reads the variables once, when its
+    library is loaded, so they are taken back for what this process starts.
     """
     chosen = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": _SPINS}  # the second is heard by GNU's library alone
     if chosen.keys() & os.environ.keys():

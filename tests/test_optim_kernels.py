@@ -105,3 +105,51 @@ def test_serial_and_parallel_versions_are_two_in_the_disk_cache():
     assert not serial.targetoptions["parallel"]
     assert parallel.targetoptions["parallel"]
     assert serial._cache._impl.filename_base != parallel._cache._impl.filename_base
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_many_parameters_in_one_call_have_the_bits_of_one_by_one(dtype):
+    """Small and large ones, such that are cut into several blocks, none at all, and a gradient with gaps."""
+    rng = np.random.default_rng(0)
+    reference, numba = (kernels.implementations("adam_many", "cpu")[name].fn for name in ("reference", "numba"))
+    values = [arrays(rng, shape, dtype, False)[:4] for shape in [*SIZES, (5, 2)]]
+    options = {"lr": 0.01, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1, "decoupled": True}
+    for gradient in (lambda a: a, lambda a: np.repeat(a, 2, axis=-1)[..., ::2]):
+        ours, expected = [[list(column) for column in zip(*map(copies, values))] for _ in range(2)]
+        ours[1][-1] = gradient(ours[1][-1])
+        for step in (1, 2):
+            numba(*ours, step=step, **options)
+            reference(*expected, step=step, **options)
+        for mine, theirs in zip(ours, expected):
+            for a, b in zip(mine, theirs):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_averages_of_many_arrays_have_the_bits_of_one_by_one():
+    rng = np.random.default_rng(0)
+    averages = [np.asarray(rng.normal(size=shape), np.float32) for shape in SIZES]
+    values = [np.asarray(rng.normal(size=shape), np.float32) for shape in SIZES]
+    for change in (lambda a: a, lambda a: np.repeat(a, 2, axis=-1)[..., ::2]):
+        ours, expected = copies(averages), copies(averages)
+        mixed = [*values[:-1], change(values[-1])]
+        kernels.implementations("ema_many", "cpu")["numba"].fn(ours, mixed, decay=0.99)
+        kernels.implementations("ema_many", "cpu")["reference"].fn(expected, mixed, decay=0.99)
+        for a, b in zip(ours, expected):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("sizes", [SIZES, [(3,)], [(300, 257), (100, 100), (70_000,)]])
+def test_norm_and_scaling_of_many_arrays(sizes):
+    rng = np.random.default_rng(0)
+    values = [np.asarray(rng.normal(size=shape), np.float32) for shape in sizes]
+    truth = np.sqrt(sum(np.square(a, dtype=np.float64).sum() for a in values))
+    fortran = [np.asarray(a, order="F") for a in values]
+    for impl in ("reference", "numba"):
+        norm, scale = (kernels.implementations(op, "cpu")[impl].fn for op in ("norm_many", "scale_many"))
+        for arrays in (values, fortran):
+            assert norm(arrays).dtype == np.float32
+            np.testing.assert_allclose(norm(arrays), truth, rtol=3e-7)
+            ours = [a.copy(order="K") for a in arrays]
+            scale(ours, np.asarray(0.3, np.float32))
+            for a, b in zip(ours, values):
+                np.testing.assert_array_equal(a, b * np.float32(0.3))

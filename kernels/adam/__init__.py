@@ -3,7 +3,7 @@
 from ..registry import provide
 from . import reference
 
-provide("scratchgen.kernels.adam.cpu", "cpu", "adam")
+provide("scratchgen.kernels.adam.cpu", "cpu", "adam", "adam_many")
 provide("scratchgen.kernels.adam.cuda", "cuda", "adam")
 provide("scratchgen.kernels.adam.cuda", "emu", "adam")
 

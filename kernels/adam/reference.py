@@ -58,3 +58,15 @@ def adam(
         second = np.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
     param -= step_size * exp_avg / (np.sqrt(second) / correction2 + eps)
     return tuple(a for a in (param, exp_avg, exp_avg_sq, max_exp_avg_sq) if a is not None)
+
+
+def adam_many_cost(params: Any, *_: Any, **__: Any) -> Cost:
+    """As ``adam``, of each."""
+    return Cost(bytes=7 * sum(p.nbytes for p in params), flops=14 * sum(p.size for p in params))
+
+
+@kernel("adam_many", cost=adam_many_cost)
+def adam_many(params: Any, grads: Any, exp_avgs: Any, exp_avg_sqs: Any, **options: Any) -> None:
+    """``adam`` without AMSGrad of each of the parameters, lists of arrays; with ``options`` alike for all."""
+    for arrays in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
+        adam(*arrays, **options)

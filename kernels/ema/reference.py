@@ -20,3 +20,15 @@ def ema(average: Any, value: Any, *, decay: float) -> Any:
     """``average = decay * average + (1 - decay) * value`` in place."""
     average += (1 - decay) * (value - average)
     return average
+
+
+def ema_many_cost(averages: Any, values: Any, **_: Any) -> Cost:
+    """As ``ema``, of each."""
+    return Cost(bytes=3 * sum(a.nbytes for a in averages), flops=3 * sum(a.size for a in averages))
+
+
+@kernel("ema_many", cost=ema_many_cost)
+def ema_many(averages: Any, values: Any, *, decay: float) -> None:
+    """``ema`` of each of the averages, lists of arrays."""
+    for average, value in zip(averages, values, strict=True):
+        ema(average, value, decay=decay)

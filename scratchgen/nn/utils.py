@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from .. import ops
+from .. import kernels, ops
 from ..changes import mark_changed
 from ..tensor import Tensor, wrap
 from .spectral_norm import spectral_norm
@@ -27,6 +27,9 @@ def get_total_norm(tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0) -
     if not tensors:
         return ops.zeros(())
     first = tensors[0]
+    if norm_type == 2:
+        arrays = [t.array for t in tensors]
+        return wrap(kernels.select("norm_many", first.device.type, (arrays[0],), {}).fn(arrays), first.device)
     xp = first.device.xp
     norms = [xp.linalg.norm(t.array.reshape(-1), norm_type) for t in tensors]
     return wrap(xp.asarray(xp.linalg.norm(xp.stack(norms), norm_type), dtype=first.dtype), first.device)
@@ -49,9 +52,11 @@ def clip_grad_norm_(
         raise RuntimeError(f"clip_grad_norm_: the total norm of the gradients is {total.item()}; nothing was scaled")
     # The 1e-6 is torch's; it also keeps gradients of norm zero from becoming NaN.
     factor = total.device.xp.minimum(max_norm / (total.array + 1e-6), 1.0)
-    for g in grads:
-        g.array *= factor
-        mark_changed(g.array)
+    if grads and not (total.device.type == "cpu" and factor == 1):  # a GPU would be waited for
+        arrays = [g.array for g in grads]
+        kernels.select("scale_many", total.device.type, (arrays[0],), {}).fn(arrays, factor)
+        for array in arrays:
+            mark_changed(array)
     return total
 
 

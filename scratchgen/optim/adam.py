@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from .. import kernels
+from ..autograd import mark_changed
+from ..device import cpu
 from ..tensor import Tensor
 from .optimizer import Optimizer, gradient, zeros_like
 
@@ -41,7 +45,23 @@ class Adam(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def update(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def update_all(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        """On the CPU all parameters that have taken equally many steps go into one call."""
+        if group["amsgrad"] or any(p.device is not cpu for p in params) or "adam" in kernels.overrides():
+            super().update_all(params, group)
+            return
+        by_step: defaultdict[int, list[Tensor]] = defaultdict(list)
+        for param in params:
+            by_step[self._counted(param, self.state[param], group)].append(param)
+        for step, alike in by_step.items():
+            moments = [[self.state[p][name].array for p in alike] for name in ("exp_avg", "exp_avg_sq")]
+            arrays = ([p.array for p in alike], [p.grad.array for p in alike], *moments)  # type: ignore[union-attr]
+            kernels.select("adam_many", "cpu", (alike[0].array,), {}).fn(*arrays, step=step, **self._options(group))
+            for array in chain(arrays[0], *moments):
+                mark_changed(array)
+
+    def _counted(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> int:
+        """Begin the state if there is none; the number of the step to come."""
         if not state:
             state["step"] = 0
             state["exp_avg"] = zeros_like(param)
@@ -49,6 +69,20 @@ class Adam(Optimizer):
             if group["amsgrad"]:
                 state["max_exp_avg_sq"] = zeros_like(param)
         state["step"] += 1
+        return int(state["step"])
+
+    def _options(self, group: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "lr": float(group["lr"]),
+            "betas": group["betas"],
+            "eps": group["eps"],
+            "weight_decay": group["weight_decay"],
+            "decoupled": group["decoupled_weight_decay"],
+            "maximize": group["maximize"],
+        }
+
+    def update(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        step = self._counted(param, state, group)
         arrays = (
             param.array,
             param.grad.array,  # type: ignore[union-attr]  # step() skips parameters without a gradient
@@ -56,16 +90,7 @@ class Adam(Optimizer):
             state["exp_avg_sq"].array,
             state["max_exp_avg_sq"].array if group["amsgrad"] else None,
         )
-        kernels.select("adam", param.device.type, arrays, {}).fn(
-            *arrays,
-            step=state["step"],
-            lr=float(group["lr"]),
-            betas=group["betas"],
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
-            decoupled=group["decoupled_weight_decay"],
-            maximize=group["maximize"],
-        )
+        kernels.select("adam", param.device.type, arrays, {}).fn(*arrays, step=step, **self._options(group))
 
 
 class AdamW(Adam):

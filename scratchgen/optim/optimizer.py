@@ -81,10 +81,13 @@ class Optimizer:
                 loss = closure()
         with no_grad():
             for group in self.param_groups:
-                for param in group["params"]:
-                    if param.grad is not None:
-                        self._update(param, group)
+                self.update_all([param for param in group["params"] if param.grad is not None], group)
         return loss
+
+    def update_all(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        """Change the group's parameters that have a gradient; one by one, if a subclass knows no better."""
+        for param in params:
+            self._update(param, group)
 
     def _update(self, param: Tensor, group: dict[str, Any]) -> None:
         state = self.state[param]

@@ -1,0 +1,53 @@
+"""Many arrays in one call: a table of addresses, and blocks of elements that go over all of them.
+
+A model has hundreds of parameters, most of them small. What an optimizer does to each is over sooner than a call from
+Python and the start of a parallel loop, and where it is not, the last block of each parameter leaves a thread idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numba import carray, types
+from numba.extending import intrinsic
+
+from .numba_config import njit
+
+BLOCK = 1 << 13  # elements that a thread takes at a time
+
+
+@intrinsic
+def _pointer(typing, address):
+    """An address (int64) as a pointer to float32."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.inttoptr(values[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.float32)(types.int64), emit
+
+
+@njit(nogil=True)
+def block_of(address, start, stop):
+    """The elements from ``start`` to ``stop`` of the float32 array at ``address``."""
+    return carray(_pointer(address), (stop,))[start:]
+
+
+def in_one_run(arrays: Sequence[np.ndarray]) -> bool:
+    """Whether all are float32 and lie in memory without gaps, in row-major order: what ``tabulate`` takes."""
+    return all(a.dtype == np.float32 and a.flags.c_contiguous for a in arrays)
+
+
+def tabulate(*columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Addresses [arrays, columns], and blocks [n, 3] of the number of the array, first element and end.
+
+    The columns are as many lists of arrays, of the same size row by row. The caller keeps them while it uses the
+    addresses.
+    """
+    addresses = np.array([[a.__array_interface__["data"][0] for a in column] for column in columns], np.int64).T
+    sizes = np.array([a.size for a in columns[0]], np.int64)
+    counts = -(-sizes // BLOCK)
+    owner = np.repeat(np.arange(len(sizes)), counts)
+    start = (np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)) * BLOCK
+    return np.ascontiguousarray(addresses), np.stack([owner, start, np.minimum(start + BLOCK, sizes[owner])], axis=1)
