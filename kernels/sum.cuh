@@ -23,3 +23,25 @@ __global__ void finish_sum(const float* __restrict__ parts, int count, float sca
     sum = reduce<Sum, SUM_THREADS>(sum);
     if (threadIdx.x == 0) out[0] = from_float<T>(sum * scale);
 }
+
+// out[column] = the sum of f(row, column) over the rows. A block of (32, 8) threads has 32 columns, so that a warp reads
+// neighbours, and 8 threads for each, which take every eighth row and meet in shared memory.
+template <class T, class F>
+DEVICE void sum_columns(F f, T* out, int rows, int columns) {
+    __shared__ float parts[8][32];
+    const int column = blockIdx.x * 32 + threadIdx.x;
+    float sum = 0;
+    if (column < columns)
+        for (int row = threadIdx.y; row < rows; row += 8) sum += f(row, column);
+    parts[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y == 0 && column < columns) {
+        for (int i = 1; i < 8; i++) sum += parts[i][threadIdx.x];
+        out[column] = from_float<T>(sum);
+    }
+}
+
+template <class In, class T>
+__global__ void column_sums(const In* __restrict__ x, T* __restrict__ out, int rows, int columns) {
+    sum_columns([&](int row, int column) { return to_float(x[(long long)row * columns + column]); }, out, rows, columns);
+}

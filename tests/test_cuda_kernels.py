@@ -67,7 +67,16 @@ def _matmul_inputs(rng: np.random.Generator) -> list[tuple[tuple, dict]]:
     return [((rng.standard_normal((m, k)), rng.standard_normal((k, n))), {}) for m, k, n in sizes]
 
 
-ODD = {"softmax": _softmax_inputs, "matmul": _matmul_inputs}
+def _layer_norm_inputs(rng: np.random.Generator) -> list[tuple[tuple, dict]]:
+    rows = _rows(rng, (1, 1), (5, 7), (3, 64), (2, 1000), (9, 33), (2, 520))
+    return [
+        ((x + 2, rng.standard_normal(x.shape[1]), rng.standard_normal(x.shape[1]) if len(x) % 2 else None),
+         {"normalized_shape": x.shape[1:], "eps": 1e-5})
+        for x in rows
+    ]  # fmt: skip
+
+
+ODD = {"softmax": _softmax_inputs, "matmul": _matmul_inputs, "layer_norm": _layer_norm_inputs}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -78,8 +87,8 @@ def test_ladders_agree_with_their_reference(op, impl, dtype):
         dtype = pytest.importorskip("ml_dtypes").bfloat16
     ops = kernels.implementations(op, "emu")
     for arrays, attrs in ODD[op](np.random.default_rng(0)):
-        cast = [a.astype(dtype) for a in arrays]
-        truth = ops["reference"].fn(*(a.astype(np.float64) for a in cast), **attrs)
+        cast = [None if a is None else a.astype(dtype) for a in arrays]
+        truth = ops["reference"].fn(*(None if a is None else a.astype(np.float64) for a in cast), **attrs)
         truth = truth[0] if isinstance(truth, tuple) else truth
         tolerance = 4e-6 if dtype == "float32" else 2e-3 if dtype == "float16" else 8e-3
         seen = []
@@ -90,6 +99,38 @@ def test_ladders_agree_with_their_reference(op, impl, dtype):
             assert error_of(got, truth) <= tolerance, (arrays[0].shape, schedule)
             seen.append(np.asarray(got).tobytes())
         assert len(set(seen)) == 1, "the result depends on the schedule"
+
+
+WIDTH = 9001  # more than any kernel keeps in registers
+LONG = {
+    "softmax_vjp": lambda x, g: ((g, np.exp(x) / np.exp(x).sum(1, keepdims=True), None), {"dim": 1}),
+    "log_softmax": lambda x, g: ((x,), {"dim": 1}),
+    "log_softmax_vjp": lambda x, g: ((g, x - np.log(np.exp(x).sum(1, keepdims=True)), None), {"dim": 1}),
+    "layer_norm": lambda x, g: ((x, g[0], g[1]), {"normalized_shape": (WIDTH,), "eps": 1e-5}),
+    "layer_norm_vjp": lambda x, g: (
+        (g, None, x, g[0], g[1], x.mean(1, keepdims=True), 1 / x.std(1, keepdims=True)),
+        {"normalized_shape": (WIDTH,), "eps": 1e-5},
+    ),
+    "rms_norm": lambda x, g: ((x, g[0]), {"normalized_shape": (WIDTH,), "eps": 1e-5}),
+    "rms_norm_vjp": lambda x, g: (
+        (g, None, x, g[0], np.square(x).mean(1, keepdims=True) ** -0.5),
+        {"normalized_shape": (WIDTH,), "eps": 1e-5},
+    ),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("op", LONG)
+def test_rows_that_no_registers_hold(op, schedule):
+    rng = np.random.default_rng(3)
+    arrays, attrs = LONG[op](rng.standard_normal((2, WIDTH)), rng.standard_normal((2, WIDTH)))
+    ops = kernels.implementations(op, "emu")
+    truth = ops["reference"].fn(*arrays, **attrs)
+    with emulator(schedule=schedule):
+        got = ops["cuda"].fn(*(None if a is None else a.astype(np.float32) for a in arrays), **attrs)
+    as_tuple = [v if isinstance(v, tuple) else (v,) for v in (got, truth)]
+    for a, b in zip(*as_tuple, strict=True):
+        assert error_of(a, b) < 4e-6
 
 
 # --- optimizers, in place

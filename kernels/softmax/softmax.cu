@@ -1,7 +1,7 @@
 // Softmax of the rows of a matrix, six times, each with one idea more; and the derivative. README.md tells the story.
 //
 // x, y: [rows, width], rows one after another. Sums are in float32, whatever T. A row of nothing but -inf gives NaN.
-#include "reduce.cuh"
+#include "row.cuh"
 
 // 1. A thread for each row. Neighbouring threads read numbers that lie a whole row apart: of the 32 bytes that memory
 // hands out at a time, one number is used.
@@ -87,56 +87,8 @@ __global__ void softmax_warp(const T* __restrict__ x, T* __restrict__ y, int row
     }
 }
 
-// 5. The row stays in registers between the passes, so memory is read once and written once: no kernel can move less.
-// THREADS share a row, each has PER numbers of it, in packs: threads of a warp for short rows, of a block for long ones.
-template <class T, int PER, int THREADS>
-struct Row {
-    static constexpr int N = WIDEST<T>, PACKS = PER / N;
-    float value[PACKS][N];
-
-    // `aligned`: rows begin at multiples of 16 bytes. What lies beyond the width becomes `filler`.
-    DEVICE void read(const T* x, int width, bool aligned, float filler) {
-#pragma unroll
-        for (int p = 0; p < PACKS; p++) {
-            const int j = (p * THREADS + threadIdx.x) * N;
-            if (aligned && j < width) {
-                const Pack<T, N> pack = load<N>(x + j);
-#pragma unroll
-                for (int i = 0; i < N; i++) value[p][i] = to_float(pack.value[i]);
-            } else {
-#pragma unroll
-                for (int i = 0; i < N; i++) value[p][i] = j + i < width ? to_float(x[j + i]) : filler;
-            }
-        }
-    }
-
-    DEVICE void write(T* y, int width, bool aligned) const {
-#pragma unroll
-        for (int p = 0; p < PACKS; p++) {
-            const int j = (p * THREADS + threadIdx.x) * N;
-            Pack<T, N> pack;
-#pragma unroll
-            for (int i = 0; i < N; i++) pack.value[i] = from_float<T>(value[p][i]);
-            if (aligned && j < width) {
-                store<N>(y + j, pack);
-            } else {
-#pragma unroll
-                for (int i = 0; i < N; i++)
-                    if (j + i < width) y[j + i] = pack.value[i];
-            }
-        }
-    }
-
-    // f(number, its pack, its place in the pack)
-    template <class F>
-    DEVICE void each(F f) {
-#pragma unroll
-        for (int p = 0; p < PACKS; p++)
-#pragma unroll
-            for (int i = 0; i < N; i++) f(value[p][i], p, i);
-    }
-};
-
+// 5. The row stays in registers between the passes (row.cuh), so memory is read once and written once: no kernel can move
+// less.
 template <class T, int PER, int THREADS, bool LOG>
 __global__ void __launch_bounds__(256)
 softmax_registers(const T* __restrict__ x, T* __restrict__ y, int rows, int width, int aligned) {

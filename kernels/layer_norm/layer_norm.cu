@@ -1,0 +1,260 @@
+// Layer norm of the rows of a matrix, five times, each with one idea more; RMS norm; and the derivatives. README.md tells
+// the story.
+//
+// x, y: [rows, width]; weight and bias: [width] or null; mean and rstd: [rows], float32. Sums are in float32. The
+// variance is taken about the mean: E[x^2] - E[x]^2 would lose all digits where the mean is large.
+#include "row.cuh"
+#include "sum.cuh"
+
+template <class T>
+DEVICE float parameter(const T* p, int j, float absent) {
+    return p ? to_float(p[j]) : absent;
+}
+
+// 1. A thread for each row, three passes over it.
+template <class T>
+__global__ void layer_norm_thread(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
+                                  T* __restrict__ y, float* __restrict__ means, float* __restrict__ rstds, int rows, int width,
+                                  float eps) {
+    const long long row = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (row >= rows) return;
+    x += row * width;
+    y += row * width;
+    float mean = 0, variance = 0;
+    for (int j = 0; j < width; j++) mean += to_float(x[j]);
+    mean /= width;
+    for (int j = 0; j < width; j++) variance += (to_float(x[j]) - mean) * (to_float(x[j]) - mean);
+    const float rstd = 1.0f / sqrtf(variance / width + eps);
+    for (int j = 0; j < width; j++)
+        y[j] = from_float<T>((to_float(x[j]) - mean) * rstd * parameter(weight, j, 1) + parameter(bias, j, 0));
+    means[row] = mean;
+    rstds[row] = rstd;
+}
+
+// 2. A block for each row, whose threads read neighbouring numbers and add up through shuffles.
+template <class T, int THREADS>
+__global__ void layer_norm_block(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
+                                 T* __restrict__ y, float* __restrict__ means, float* __restrict__ rstds, int rows, int width,
+                                 float eps) {
+    x += (long long)blockIdx.x * width;
+    y += (long long)blockIdx.x * width;
+    float mean = 0, variance = 0;
+    for (int j = threadIdx.x; j < width; j += THREADS) mean += to_float(x[j]);
+    mean = reduce<Sum, THREADS>(mean) / width;
+    for (int j = threadIdx.x; j < width; j += THREADS) variance += (to_float(x[j]) - mean) * (to_float(x[j]) - mean);
+    const float rstd = 1.0f / sqrtf(reduce<Sum, THREADS>(variance) / width + eps);
+    for (int j = threadIdx.x; j < width; j += THREADS)
+        y[j] = from_float<T>((to_float(x[j]) - mean) * rstd * parameter(weight, j, 1) + parameter(bias, j, 0));
+    if (threadIdx.x == 0) {
+        means[blockIdx.x] = mean;
+        rstds[blockIdx.x] = rstd;
+    }
+}
+
+// 3. A warp for each row and no barrier.
+template <class T>
+__global__ void layer_norm_warp(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
+                                T* __restrict__ y, float* __restrict__ means, float* __restrict__ rstds, int rows, int width,
+                                float eps) {
+    const long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y;
+    if (row >= rows) return;  // whole warps leave together
+    x += row * width;
+    y += row * width;
+    float mean = 0, variance = 0;
+    for (int j = threadIdx.x; j < width; j += WARP_SIZE) mean += to_float(x[j]);
+    mean = reduce_warp<Sum>(mean) / width;
+    for (int j = threadIdx.x; j < width; j += WARP_SIZE) variance += (to_float(x[j]) - mean) * (to_float(x[j]) - mean);
+    const float rstd = 1.0f / sqrtf(reduce_warp<Sum>(variance) / width + eps);
+    for (int j = threadIdx.x; j < width; j += WARP_SIZE)
+        y[j] = from_float<T>((to_float(x[j]) - mean) * rstd * parameter(weight, j, 1) + parameter(bias, j, 0));
+    if (threadIdx.x == 0) {
+        means[row] = mean;
+        rstds[row] = rstd;
+    }
+}
+
+// 4. The row in registers (row.cuh): read once in packs of 16 bytes, mean and variance from there, written once. Without
+// CENTER it is RMS norm: no mean, and the variance is about 0.
+template <class T, int PER, int THREADS, bool CENTER>
+__global__ void __launch_bounds__(256)
+layer_norm_registers(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias, T* __restrict__ y,
+                     float* __restrict__ means, float* __restrict__ rstds, int rows, int width, float eps, int aligned) {
+    using Held = Row<T, PER, THREADS>;
+    const long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y;
+    if (row >= rows) return;  // whole warps; a block that shares a row has no other
+    Held mine, scale, shift;
+    mine.read(x + row * width, width, aligned, 0);
+    if (weight) scale.read(weight, width, aligned, 0);
+    if (bias) shift.read(bias, width, aligned, 0);
+    float mean = 0, variance = 0;
+    if constexpr (CENTER) {
+        mine.each([&](float& v, int, int) { mean += v; });
+        mean = reduce<Sum, THREADS>(mean) / width;
+    }
+    mine.each([&](float& v, int p, int i) {
+        v -= mean;
+        if (Held::column(p, i) < width) variance += v * v;
+    });
+    const float rstd = 1.0f / sqrtf(reduce<Sum, THREADS>(variance) / width + eps);
+    mine.each([&](float& v, int p, int i) {
+        v *= rstd;
+        if (weight) v *= scale.value[p][i];
+        if (bias) v += shift.value[p][i];
+    });
+    mine.write(y + row * width, width, aligned);
+    if (threadIdx.x == 0) {
+        if (CENTER) means[row] = mean;
+        rstds[row] = rstd;
+    }
+}
+
+// 5. Rows that fit in no registers: mean and variance in one pass, as Welford (1962) does, and the threads' results joined
+// as Chan et al. (1979) do. Two reads and a write.
+struct Moments {
+    float count = 0, mean = 0, squares = 0;  // squares: the sum of (x - mean)^2
+
+    DEVICE void add(float x) {
+        count += 1;
+        const float off = x - mean;
+        mean += off / count;
+        squares += off * (x - mean);
+    }
+
+    DEVICE void join(float other_count, float other_mean, float other_squares) {
+        const float all = count + other_count;
+        if (all == 0) return;
+        const float off = other_mean - mean, share = other_count / all;
+        mean += off * share;
+        squares += other_squares + off * off * count * share;
+        count = all;
+    }
+
+    DEVICE void join_warp() {
+#pragma unroll
+        for (int distance = WARP_SIZE / 2; distance > 0; distance /= 2) {
+            const float c = __shfl_down_sync(FULL_WARP, count, distance), m = __shfl_down_sync(FULL_WARP, mean, distance);
+            join(c, m, __shfl_down_sync(FULL_WARP, squares, distance));
+        }
+    }
+
+    // What the threads of a block have, for all of them.
+    template <int THREADS>
+    DEVICE void join_block() {
+        __shared__ float parts[THREADS / WARP_SIZE][3];
+        join_warp();
+        if (threadIdx.x % WARP_SIZE == 0) {
+            float* part = parts[threadIdx.x / WARP_SIZE];
+            part[0] = count, part[1] = mean, part[2] = squares;
+        }
+        __syncthreads();
+        *this = Moments();
+        for (int warp = 0; warp < THREADS / WARP_SIZE; warp++) join(parts[warp][0], parts[warp][1], parts[warp][2]);
+    }
+};
+
+template <class T, int THREADS, bool CENTER>
+__global__ void layer_norm_welford(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
+                                   T* __restrict__ y, float* __restrict__ means, float* __restrict__ rstds, int rows,
+                                   int width, float eps) {
+    x += (long long)blockIdx.x * width;
+    y += (long long)blockIdx.x * width;
+    float mean = 0, variance = 0;
+    if constexpr (CENTER) {
+        Moments row;
+        for (int j = threadIdx.x; j < width; j += THREADS) row.add(to_float(x[j]));
+        row.join_block<THREADS>();
+        mean = row.mean;
+        variance = row.squares / width;
+    } else {
+        for (int j = threadIdx.x; j < width; j += THREADS) variance += to_float(x[j]) * to_float(x[j]);
+        variance = reduce<Sum, THREADS>(variance) / width;
+    }
+    const float rstd = 1.0f / sqrtf(variance + eps);
+    for (int j = threadIdx.x; j < width; j += THREADS)
+        y[j] = from_float<T>((to_float(x[j]) - mean) * rstd * parameter(weight, j, 1) + parameter(bias, j, 0));
+    if (threadIdx.x == 0) {
+        if (CENTER) means[blockIdx.x] = mean;
+        rstds[blockIdx.x] = rstd;
+    }
+}
+
+// --- the derivative. With z = (x - mean) rstd and h = g weight:
+//     dx = (h - mean(h) - z mean(h z)) rstd,   dweight = sum over rows of g z,   dbias = sum over rows of g
+
+// A group's sums, to row `group` of a matrix.
+template <class Held>
+DEVICE void leave_sums(const float sums[Held::PACKS][Held::N], float* to, int group, int width) {
+    if (!to) return;
+#pragma unroll
+    for (int p = 0; p < Held::PACKS; p++)
+#pragma unroll
+        for (int i = 0; i < Held::N; i++)
+            if (Held::column(p, i) < width) to[(long long)group * width + Held::column(p, i)] = sums[p][i];
+}
+
+// Each group of THREADS takes every so-manieth row and keeps its own sums for weight and bias in registers, which it
+// leaves in row `group` of dweights and dbiases (null if not wanted); column_sums adds those up.
+template <class T, int PER, int THREADS, bool CENTER>
+__global__ void __launch_bounds__(THREADS > 256 ? THREADS : 256, 1)
+layer_norm_vjp_registers(const T* __restrict__ g, const T* __restrict__ x, const T* __restrict__ weight,
+                         const float* __restrict__ means, const float* __restrict__ rstds, T* __restrict__ dx,
+                         float* __restrict__ dweights, float* __restrict__ dbiases, int rows, int width, int aligned) {
+    using Held = Row<T, PER, THREADS>;
+    const int group = blockIdx.x * blockDim.y + threadIdx.y, groups = gridDim.x * blockDim.y;
+    Held scale;
+    if (weight) scale.read(weight, width, aligned, 0);
+    float dweight[Held::PACKS][Held::N] = {}, dbias[Held::PACKS][Held::N] = {};
+    for (long long row = group; row < rows; row += groups) {
+        Held slope, value;
+        slope.read(g + row * width, width, aligned, 0);
+        value.read(x + row * width, width, aligned, 0);
+        const float mean = CENTER ? means[row] : 0, rstd = rstds[row];
+        float total = 0, along = 0;
+        slope.each([&](float& h, int p, int i) {
+            float& z = value.value[p][i];
+            z = (z - mean) * rstd;
+            if (dweights) dweight[p][i] += h * z;
+            if (dbiases) dbias[p][i] += h;
+            if (weight) h *= scale.value[p][i];
+            total += h;
+            along += h * z;  // h is 0 beyond the width
+        });
+        total = CENTER ? reduce<Sum, THREADS>(total) / width : 0;
+        along = reduce<Sum, THREADS>(along) / width;
+        slope.each([&](float& h, int p, int i) { h = (h - total - value.value[p][i] * along) * rstd; });
+        slope.write(dx + row * width, width, aligned);
+    }
+    leave_sums<Held>(dweight, dweights, group, width);
+    leave_sums<Held>(dbias, dbiases, group, width);
+}
+
+// Rows of any length: a block for each, in two passes.
+template <class T, int THREADS, bool CENTER>
+__global__ void layer_norm_vjp_long(const T* __restrict__ g, const T* __restrict__ x, const T* __restrict__ weight,
+                                    const float* __restrict__ means, const float* __restrict__ rstds, T* __restrict__ dx,
+                                    int rows, int width) {
+    const long long start = (long long)blockIdx.x * width;
+    const float mean = CENTER ? means[blockIdx.x] : 0, rstd = rstds[blockIdx.x];
+    float total = 0, along = 0;
+    for (int j = threadIdx.x; j < width; j += THREADS) {
+        const float h = to_float(g[start + j]) * parameter(weight, j, 1);
+        total += h;
+        along += h * (to_float(x[start + j]) - mean) * rstd;
+    }
+    total = CENTER ? reduce<Sum, THREADS>(total) / width : 0;
+    along = reduce<Sum, THREADS>(along) / width;
+    for (int j = threadIdx.x; j < width; j += THREADS) {
+        const float h = to_float(g[start + j]) * parameter(weight, j, 1), z = (to_float(x[start + j]) - mean) * rstd;
+        dx[start + j] = from_float<T>((h - total - z * along) * rstd);
+    }
+}
+
+template <class T, bool CENTER>
+__global__ void layer_norm_dweight(const T* __restrict__ g, const T* __restrict__ x, const float* __restrict__ means,
+                                   const float* __restrict__ rstds, T* __restrict__ dweight, int rows, int width) {
+    const auto product = [&](int row, int j) {
+        const long long at = (long long)row * width + j;
+        return to_float(g[at]) * (to_float(x[at]) - (CENTER ? means[row] : 0)) * rstds[row];
+    };
+    sum_columns(product, dweight, rows, width);
+}
