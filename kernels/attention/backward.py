@@ -42,6 +42,7 @@ def _means(g, g_row, g_column, y, y_row, y_column, queries, size, scale, mean):
 
 
 means = compiled(_means, options={"fastmath": {"reassoc", "contract"}})
+clear = on_panels(SPAN_VECTORS)["fill"]
 add_to_span = on_panels(SPAN_VECTORS)["product_add"]
 
 PANEL = 0  # `on_panels` gives these names their values
@@ -108,7 +109,8 @@ def _derive(sizes, places, lead, scale, parts, copy, scratch, taken):
 
     Each part of a head adds the gradient in the queries to a copy of its own, ``copy`` bytes from the next.
     """
-    heads, queries, keys, value_size = sizes[0], sizes[1], sizes[2], sizes[4]
+    heads, queries, keys, size, value_size, _, _ = sizes
+    wide = (size + SPAN - 1) // SPAN * SPAN
     mean, sums = scratch, scratch + 4 * queries
     g_row, g_column, y_row, y_column = places[6, 1] // 4, places[6, 2] // 4, places[4, 1] // 4, places[4, 2] // 4
     unit = take(taken)
@@ -120,6 +122,7 @@ def _derive(sizes, places, lead, scale, parts, copy, scratch, taken):
         given, logs = floats(places[5, 0] + 4 * head * queries), floats(sums)
         for i in range(queries):
             logs[i] = given[i] * LOG2E
+            clear(dq + i * places[7, 1], wide, ZERO)
         for low in range(part * MOST_LANES, keys, parts * MOST_LANES):
             lanes = min(MOST_LANES, keys - low)
             if lanes > LANES:

@@ -19,7 +19,7 @@ from . import backward, forward, reference
 from .panels import BOOLS, LOG2E, NO_MASK, NUMBERS
 from .reference import value_cost, vjp_cost
 
-PARTS = 16  # units of the backward pass to aim at, where there are fewer heads
+PARTS = 8  # units of the backward pass to aim at, where there are fewer heads
 FEWEST_PANELS = 4  # of a part
 FEWEST_QUERIES = 8  # below, a lane for each query would leave most lanes empty
 COMPILED_FROM = 1 << 12  # scores, or results; below, NumPy's time is not worth a compilation
@@ -38,10 +38,10 @@ def _places(arrays: Sequence[np.ndarray | None], lead: int) -> np.ndarray:
     return np.array([nowhere if x is None else [x.ctypes.data, *x.strides[lead:], *x.strides[:lead]] for x in arrays])
 
 
-def _beside(x: np.ndarray, size: int, make: Any = np.empty, copies: int = 1) -> np.ndarray:
+def _beside(x: np.ndarray, size: int, copies: int = 1) -> np.ndarray:
     """``copies`` arrays of x's shape, but for the last dimension of ``size``, each lying in memory as x does."""
     order = row_order(x, -1)
-    out = make((copies, *[x.shape[d] for d in order[:-1]], size), F4)
+    out = np.empty((copies, *[x.shape[d] for d in order[:-1]], size), F4)
     return out.transpose(0, *[1 + order.index(d) for d in range(x.ndim)])
 
 
@@ -117,7 +117,7 @@ def scaled_dot_product_attention_vjp(
     heads, queries, keys, size, value_size = sizes[:5]
     wide = -(-size // backward.SPAN) * backward.SPAN
     parts = max(1, min(-(-PARTS // heads), -(-keys // backward.MOST_LANES) // FEWEST_PANELS))
-    dq, dk, dv = _beside(q, wide, np.zeros, parts), _beside(k, size)[0], _beside(v, value_size)[0]
+    dq, dk, dv = _beside(q, wide, parts), _beside(k, size)[0], _beside(v, value_size)[0]
     _run(
         backward.derive, backward.derive_in_parallel, heads * parts, heads * queries * keys * (size + value_size),
         backward.scratch_floats(queries, size, value_size),
