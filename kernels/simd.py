@@ -231,3 +231,81 @@ def _combine(builder: Any, vector: ir.VectorType, weights: list[float], line: li
         else:
             total = builder.call(fma, [value, vector([weight] * vector.count), total])
     return vector([0.0] * vector.count) if total is None else total
+
+
+@cache
+def bounded_sandwich(matrix: tuple[tuple[float, ...], ...], lanes: int, bounds: str) -> Any:
+    """``sandwich`` at the edge of an image: an intrinsic that touches only a part of one of its two blocks.
+
+        transform(x, x_row, x_column, y, y_row, y_column, top, bottom, left, right, count)
+
+    ``bounds`` names the block, ``"x"`` or ``"y"``: of its elements only rows from ``top`` to ``bottom``, columns from
+    ``left`` to ``right`` and the first ``count`` channels are in memory. Others are zeros in x, and not written in y.
+    """
+    vector = ir.VectorType(FLOAT, lanes)
+    signature = types.void(*[types.int64] * 11)
+    p, q = len(matrix), len(matrix[0])
+    bits = ir.IntType(lanes)  # one for each lane, as mask registers have it
+
+    @intrinsic
+    def transform(typing, x, x_row, x_column, y, y_row, y_column, top, bottom, left, right, count):
+        def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
+            x, x_row, x_column, y, y_row, y_column, top, bottom, left, right, count = values
+            some = builder.sub(builder.shl(INT(1), count), INT(1))
+            some = builder.select(builder.icmp_signed("<", count, INT(lanes)), some, INT(-1))
+            some = builder.trunc(some, bits)
+            size = q if bounds == "x" else p
+
+            def within(low: ir.Value, high: ir.Value, value: ir.Value) -> list[ir.Value]:
+                inside = [
+                    builder.and_(builder.icmp_signed("<=", low, INT(i)), builder.icmp_signed("<", INT(i), high))
+                    for i in range(size)
+                ]
+                return [builder.select(i, value, bits(0)) for i in inside]
+
+            rows, columns = within(top, bottom, some), within(left, right, bits(-1))
+
+            def mask(i: int, j: int) -> ir.Value:
+                return builder.bitcast(builder.and_(rows[i], columns[j]), ir.VectorType(ir.IntType(1), lanes))
+
+            def load(i: int, j: int) -> ir.Value:
+                place = _place(builder, vector, x, x_row, x_column, i, j)
+                if bounds == "y":
+                    return builder.load(place, align=4)
+                return builder.call(masked_load, [place, ir.IntType(32)(4), mask(i, j), vector([0.0] * lanes)])
+
+            def store(value: ir.Value, i: int, j: int) -> None:
+                place = _place(builder, vector, y, y_row, y_column, i, j)
+                if bounds == "x":
+                    builder.store(value, place, align=4)
+                else:
+                    builder.call(masked_store, [value, place, ir.IntType(32)(4), mask(i, j)])
+
+            flags, align = ir.VectorType(ir.IntType(1), lanes), ir.IntType(32)
+            masked_load = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(vector, [vector.as_pointer(), align, flags, vector]),
+                f"llvm.masked.load.v{lanes}f32.p0",
+            )
+            masked_store = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), align, flags]),
+                f"llvm.masked.store.v{lanes}f32.p0",
+            )
+            halves = [_times(builder, vector, matrix, [load(i, j) for i in range(q)]) for j in range(q)]
+            for i in range(p):
+                for j, value in enumerate(_times(builder, vector, matrix, [halves[j][i] for j in range(q)])):
+                    store(value, i, j)
+            return context.get_dummy_value()
+
+        return signature, emit
+
+    return transform
+
+
+def _place(
+    builder: ir.IRBuilder, vector: ir.VectorType, base: ir.Value, row: ir.Value, column: ir.Value, i: int, j: int
+) -> ir.Value:
+    """The address of row ``i`` and column ``j``; ``base`` counts bytes, the strides elements."""
+    offset = builder.add(builder.mul(row, INT(i)), builder.mul(column, INT(j)))
+    return builder.inttoptr(builder.add(base, builder.mul(offset, INT(4))), vector.as_pointer())

@@ -1,266 +1,52 @@
-"""3x3 convolution with stride 1, its input gradient and its weight gradient by Winograd's F(4x4) and F(2x2), in Numba.
+"""Convolution by Winograd's minimal filtering: 3x3 with stride 1, and 4x4 with stride 2 and its transpose by phases.
 
-The image is cut into tiles of 4x4 outputs. A block of tiles is transformed (36 points for each tile and channel),
-then each point is one product of matrices, tiles x channels by channels x channels, then the results are transformed
-back: 4 times fewer multiplications than 9 for each output. A block is as large as stays in cache between the three
-steps. Threads take blocks in turn and share nothing; the weight gradient is summed over threads at the end, so it can
-depend on their number in the last bits.
+The image is cut into tiles of, say, 4x4 outputs. A tile is transformed to 36 points, each of which is one product of
+matrices, tiles x channels by channels x channels, and the results are transformed back: 4 times fewer multiplications
+than 9 for each output. Strided convolutions become sums of convolutions with stride 1 first (``winograd_loops``).
 
-Vectors run along channels. Tiles that reach over an edge, and channels that do not fill a vector, go through a small
-copy filled up with zeros.
+Here is the geometry: which tiles, which phases, how large a block, where in memory. All three ops are one of two
+products, of tiles with filters or of tiles with tiles.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any, NamedTuple
+import math
+import os
+from threading import local
+from typing import Any
 
 import numba
 import numpy as np
 
-from .. import simd
-from ..numba_config import prange, specialise
+from ..layout import read_only
 from ..registry import kernel
-from .filtering import transforms, transposed
+from .winograd_loops import CHUNK, LANES, PANEL, ROWS, Filter, Grid, Layout, Plane, loops
 
 Pair = tuple[int, int]
 
-WIDTH = simd.machine_width()
-LANES, ROWS, VECTORS = WIDTH.lanes, WIDTH.rows, WIDTH.vectors
-PANEL = VECTORS * LANES  # output channels of one tile product
-DOWN = 4 if LANES % 4 == 0 else LANES  # input channels of one tile product of the weight gradient
-TAPS = 3
-TILES, TILES_OF_WEIGHT = 48, 96  # in a block; measured, flat between half and double
 F4 = np.dtype(np.float32)
+LINE = 16  # elements of a cache line
 
 
-class Loops(NamedTuple):
-    """The compiled loops of one tile size, and the number of its points along an axis."""
-
-    points: int
-    transform_weights: Any
-    convolve: Any
-    accumulate: Any
-    finish_weights: Any
+def _l2_bytes() -> int:
+    """The size of a core's second-level cache, 1 MB where the system does not tell."""
+    try:
+        return os.sysconf("SC_LEVEL2_CACHE_SIZE") or 1 << 20
+    except (AttributeError, OSError, ValueError):
+        return 1 << 20
 
 
-@cache
-def loops(outputs: int) -> Loops:
-    """The loops for tiles of ``outputs`` x ``outputs``; Numba compiles each when it is first called, or loads it."""
-    at, g, bt = transforms(outputs, TAPS)
-    n = outputs + TAPS - 1
-    names: dict[str, Any] = {
-        "OUTPUTS": outputs,
-        "N": n,
-        # Point 1 of both axes: a constant added to its product is added to every output, which is what a bias is.
-        "ONE": n + 1,
-        "transform_b": simd.sandwich(bt, LANES),
-        "transform_a": simd.sandwich(at, LANES),
-        "transform_g": simd.sandwich(g, LANES),
-        "transform_a_back": simd.sandwich(transposed(at), LANES),
-        "transform_g_back": simd.sandwich(transposed(g), LANES),
-        "product": simd.tile_product(ROWS, VECTORS, LANES),
-        "product_add": simd.tile_product(ROWS, VECTORS, LANES, accumulate=True),
-        "outer_add": simd.tile_product(DOWN, VECTORS, LANES, accumulate=True),
-    }
-    variant = f"f{outputs}"
-    for body in (_gather, _input, _convolve_part, _accumulate_part):  # each calls those before it
-        names[body.__name__] = specialise(body, variant, names)
-    return Loops(
-        n,
-        specialise(_transform_weights, variant, names),
-        specialise(_convolve, variant, names, parallel=True),
-        specialise(_accumulate, variant, names, parallel=True),
-        specialise(_finish_weights, variant, names),
-    )
-
-
-# --- the loops; `loops` gives these names their values
-
-OUTPUTS = N = ONE = 0
-transform_a: Any = None
-transform_b: Any = None
-transform_g: Any = None
-transform_a_back: Any = None
-transform_g_back: Any = None
-product: Any = None
-product_add: Any = None
-outer_add: Any = None
-
-
-def _transform_weights(w, u):
-    """w (3, 3, C, K) to u (points, K / PANEL, C, PANEL)."""
-    channels, outs = w.shape[2], w.shape[3]
-    between = u.shape[1] * channels * PANEL
-    for c in range(channels):
-        for k in range(0, outs, LANES):
-            transform_g(
-                w.ctypes.data + 4 * (c * outs + k),
-                TAPS * channels * outs,
-                channels * outs,
-                u.ctypes.data + 4 * (((k // PANEL) * channels + c) * PANEL + k % PANEL),
-                N * between,
-                between,
-            )
-
-
-def _gather(x, image, top, left, tile):
-    """What a tile reads, zero beyond the edges of the image; channels that ``x`` has not stay as they are."""
-    height, width, channels = x.shape[1], x.shape[2], x.shape[3]
-    for i in range(tile.shape[0]):
-        for j in range(tile.shape[1]):
-            if 0 <= top + i < height and 0 <= left + j < width:
-                for c in range(channels):
-                    tile[i, j, c] = x[image, top + i, left + j, c]
-            else:
-                for c in range(channels):
-                    tile[i, j, c] = np.float32(0)
-
-
-def _input(x, image, top, left, tile, v, t):
-    """B^T x B of the tile with this corner, into row ``t`` of v (points, tiles, C)."""
-    block, channels = v.shape[1], v.shape[2]
-    target = v.ctypes.data + 4 * t * channels
-    inside = top >= 0 and left >= 0 and top + N <= x.shape[1] and left + N <= x.shape[2]
-    if inside and channels == x.shape[3]:
-        row, column = x.strides[1] // 4, x.strides[2] // 4
-        source = x.ctypes.data + image * x.strides[0] + top * x.strides[1] + left * x.strides[2]
-    else:
-        _gather(x, image, top, left, tile)
-        row, column, source = N * channels, channels, tile.ctypes.data
-    for c in range(0, channels, LANES):
-        transform_b(source + 4 * c, row, column, target + 4 * c, N * block * channels, block * channels)
-
-
-def _convolve_part(x, u, bias, y, pad_top, pad_left, block, thread, threads):
-    """Every ``threads``-th block of tiles, from the ``thread``-th on."""
-    height, width, outs = y.shape[1], y.shape[2], y.shape[3]
-    panels, channels = u.shape[1], u.shape[2]
-    wide = panels * PANEL
-    down, across = (height + OUTPUTS - 1) // OUTPUTS, (width + OUTPUTS - 1) // OUTPUTS
-    total = x.shape[0] * down * across
-    v = np.empty((N * N, block, channels), np.float32)
-    m = np.empty((N * N, block, wide), np.float32)
-    tile = np.zeros((N, N, channels), np.float32)
-    edge = np.empty((OUTPUTS, OUTPUTS, wide), np.float32)
-    for first in range(thread * block, total, threads * block):
-        count = min(block, total - first)
-        for t in range(count):
-            image, place = divmod(first + t, down * across)
-            i, j = divmod(place, across)
-            _input(x, image, i * OUTPUTS - pad_top, j * OUTPUTS - pad_left, tile, v, t)
-            for k in range(wide):
-                m[ONE, t, k] = bias[k]
-        for point in range(N * N):
-            for panel in range(panels):
-                weights = u.ctypes.data + 4 * (point * panels + panel) * channels * PANEL
-                for t in range(0, count, ROWS):
-                    values = v.ctypes.data + 4 * (point * block + t) * channels
-                    sums = m.ctypes.data + 4 * ((point * block + t) * wide + panel * PANEL)
-                    if point == ONE:
-                        product_add(values, channels, 1, weights, PANEL, sums, wide, channels)
-                    else:
-                        product(values, channels, 1, weights, PANEL, sums, wide, channels)
-        for t in range(count):
-            image, place = divmod(first + t, down * across)
-            i, j = divmod(place, across)
-            top, left = i * OUTPUTS, j * OUTPUTS
-            fits = top + OUTPUTS <= height and left + OUTPUTS <= width and outs % LANES == 0
-            row, column, target, last = OUTPUTS * wide, wide, edge.ctypes.data, wide
-            if fits:
-                row, column, last = width * outs, outs, outs
-                target = y.ctypes.data + 4 * ((image * height + top) * width + left) * outs
-            sums = m.ctypes.data + 4 * t * wide
-            for k in range(0, last, LANES):
-                transform_a(sums + 4 * k, N * block * wide, block * wide, target + 4 * k, row, column)
-            if not fits:
-                for a in range(min(OUTPUTS, height - top)):
-                    for b in range(min(OUTPUTS, width - left)):
-                        for k in range(outs):
-                            y[image, top + a, left + b, k] = edge[a, b, k]
-
-
-def _convolve(x, u, bias, y, pad_top, pad_left, block, threads):
-    """x (N, H, W, C) and transformed weights to y (N, P, Q, K), contiguous."""
-    for thread in prange(threads):
-        _convolve_part(x, u, bias, y, pad_top, pad_left, block, thread, threads)
-
-
-def _accumulate_part(x, y, sums, pad_top, pad_left, block, thread, threads):
-    """Add (A y A^T) * (B^T x B) of every ``threads``-th block to sums (points, C, K)."""
-    height, width = y.shape[1], y.shape[2]
-    channels, wide = sums.shape[1], sums.shape[2]
-    down, across = (height + OUTPUTS - 1) // OUTPUTS, (width + OUTPUTS - 1) // OUTPUTS
-    total = x.shape[0] * down * across
-    v = np.empty((N * N, block, channels), np.float32)
-    g = np.empty((N * N, block, wide), np.float32)
-    tile = np.zeros((N, N, channels), np.float32)
-    edge = np.zeros((OUTPUTS, OUTPUTS, wide), np.float32)
-    for first in range(thread * block, total, threads * block):
-        count = min(block, total - first)
-        for t in range(count):
-            image, place = divmod(first + t, down * across)
-            i, j = divmod(place, across)
-            top, left = i * OUTPUTS, j * OUTPUTS
-            _input(x, image, top - pad_top, left - pad_left, tile, v, t)
-            if top + OUTPUTS <= height and left + OUTPUTS <= width and wide == y.shape[3]:
-                row, column = y.strides[1] // 4, y.strides[2] // 4
-                source = y.ctypes.data + image * y.strides[0] + top * y.strides[1] + left * y.strides[2]
-            else:
-                _gather(y, image, top, left, edge)
-                row, column, source = OUTPUTS * wide, wide, edge.ctypes.data
-            target = g.ctypes.data + 4 * t * wide
-            for k in range(0, wide, LANES):
-                transform_a_back(source + 4 * k, row, column, target + 4 * k, N * block * wide, block * wide)
-        for point in range(N * N):
-            for k in range(0, wide, PANEL):
-                right = g.ctypes.data + 4 * (point * block * wide + k)
-                for c in range(0, channels, DOWN):
-                    values = v.ctypes.data + 4 * (point * block * channels + c)
-                    target = sums.ctypes.data + 4 * ((point * channels + c) * wide + k)
-                    outer_add(values, 1, channels, right, wide, target, wide, count)
-
-
-def _accumulate(x, y, sums, pad_top, pad_left, block):
-    """Each thread adds to its own part of sums (threads, points, C, K)."""
-    for thread in prange(sums.shape[0]):
-        _accumulate_part(x, y, sums[thread], pad_top, pad_left, block, thread, sums.shape[0])
-
-
-def _finish_weights(m, w):
-    """G^T m G from m (points, C, K) to w (3, 3, C, K)."""
-    channels, wide = m.shape[1], m.shape[2]
-    between = channels * wide
-    for c in range(channels):
-        for k in range(0, wide, LANES):
-            offset = 4 * (c * wide + k)
-            transform_g_back(
-                m.ctypes.data + offset, N * between, between, w.ctypes.data + offset, TAPS * between, between
-            )
+BLOCK = _l2_bytes() * 5 // 8 // 4  # elements of V and M, which should stay in cache between the steps
+TILES = 96  # more in a block gain nothing
 
 
 # --- the three ops
 
 
 def _fits(taps: Pair, stride: Pair, dilation: Pair, groups: int, channels: int, outs: int, size: Pair) -> bool:
-    """3x3 at stride 1, enough channels to fill vectors, and enough work to pay for the transforms."""
-    plain = taps == (TAPS, TAPS) and stride == (1, 1) and dilation == (1, 1) and groups == 1
-    return plain and min(channels, outs) >= 8 and min(size) >= 2
-
-
-def _outputs(size: Pair) -> int:
-    """The tile size: 4, unless most of such a tile would lie beyond the edge."""
-    return 4 if min(size) > 2 else 2
-
-
-def _up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple
-
-
-def _last(x: np.ndarray) -> np.ndarray:
-    """(N, C, H, W) as (N, H, W, C) with neighbouring channels side by side; a view of channels-last arrays."""
-    moved = x.transpose(0, 2, 3, 1)
-    return moved if moved.strides[3] == 4 and min(moved.strides) >= 0 else np.ascontiguousarray(moved)
+    """Whether a kernel is here for these taps, and channels and outputs are enough to fill vectors and tiles."""
+    known = (taps, stride) in (((3, 3), (1, 1)), ((4, 4), (2, 2)))
+    return known and dilation == (1, 1) and groups == 1 and min(channels, outs) >= 8 and min(size) >= 2
 
 
 def _conv2d_when(
@@ -281,18 +67,13 @@ def conv2d(
     dilation: Pair,
     groups: int,
 ) -> np.ndarray:
-    k, c = w.shape[:2]
-    channels, wide = _up(c, LANES), _up(k, PANEL)
-    made = loops(_outputs(size))
-    by_tap = np.zeros((TAPS, TAPS, channels, wide), F4)
-    by_tap[:, :, :c, :k] = w.transpose(2, 3, 1, 0)
-    u = np.empty((made.points**2, wide // PANEL, channels, PANEL), F4)
-    made.transform_weights(by_tap, u)
-    bias = np.zeros(wide, F4)
-    if b is not None:
-        bias[:k] = b
-    y = np.empty((x.shape[0], *size, k), F4)
-    made.convolve(_last(x), u, bias, y, *padding, _up(TILES, ROWS), numba.get_num_threads())
+    step = stride[0]
+    outs, ins, rows, columns = w.shape
+    filter = Filter(outs, ins, ins * rows * columns, rows * columns, rows, columns, step, False)
+    y = aligned_empty((len(x), *size, outs))
+    image = channels_last(x)
+    source = plane(image, step, -padding[0], -padding[1])
+    _convolve(source, plane(y, 1, 0, 0), size, len(x), w, filter, b, image)
     return y.transpose(0, 3, 1, 2)
 
 
@@ -314,10 +95,22 @@ def conv2d_input(
     dilation: Pair,
     groups: int,
 ) -> np.ndarray:
-    """With stride 1 the gradient in the input is a convolution by the weights turned around."""
-    turned = w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
-    around = (TAPS - 1 - padding[0], TAPS - 1 - padding[1])
-    return conv2d(y, turned, b, size=size, stride=stride, padding=around, dilation=dilation, groups=groups)
+    """Row h of x takes part in row m of phase a of the padded image, h + padding = m stride + a.
+
+    Phase a is a convolution of y with the taps of this phase turned round: x[m] = sum of w[t stride + a] y[m - t].
+    """
+    step = stride[0]
+    ins, outs, rows, columns = w.shape
+    filter = Filter(outs, ins, rows * columns, outs * rows * columns, rows, columns, step, True)
+    x = aligned_empty((len(y), *size, outs))
+    image = channels_last(y)
+    reach = [-(-t // step) - 1 for t in (rows, columns)]
+    first = [p // step for p in padding]
+    count = tuple([(n - 1 + p) // step - f + 1 for n, p, f in zip(size, padding, first)])
+    source = plane(image, 1, first[0] - reach[0], first[1] - reach[1])
+    target = plane(x, step, first[0] * step - padding[0], first[1] * step - padding[1])
+    _convolve(source, target, count, len(y), w, filter, b, image)
+    return x.transpose(0, 3, 1, 2)
 
 
 def _conv2d_weight_when(
@@ -330,11 +123,139 @@ def _conv2d_weight_when(
 def conv2d_weight(
     x: np.ndarray, y: np.ndarray, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> np.ndarray:
-    c, k = x.shape[1], y.shape[1]
-    channels, wide = _up(c, LANES), _up(k, PANEL)
-    made = loops(_outputs(y.shape[2:]))
-    sums = np.zeros((numba.get_num_threads(), made.points**2, channels, wide), F4)
-    made.accumulate(_last(x), _last(y), sums, *padding, TILES_OF_WEIGHT)
-    w = np.empty((TAPS, TAPS, channels, wide), F4)
-    made.finish_weights(sums.sum(0) if len(sums) > 1 else sums[0], w)
-    return np.ascontiguousarray(w[:, :, :c, :k].transpose(3, 2, 0, 1))
+    step, outs, ins = stride[0], y.shape[1], x.shape[1]
+    filter = Filter(outs, ins, ins * math.prod(size), math.prod(size), *size, step, False)
+    taps, length = -(-size[0] // step), y.shape[2:]
+    outputs = tile_size(length, taps)
+    made, points = loops(outputs, taps), (outputs + taps - 1) ** 2
+    threads = numba.get_num_threads()
+    depth, row, wide = step * step * ins, row_of(ins, step), up(outs, PANEL)
+    tiles = [-(-n // outputs) for n in length]
+    total = len(x) * math.prod(tiles)
+    parts = min(max(2, threads), total)  # always two, so that one thread and two add up in the same order
+    block = block_of(-(-total // parts), 1, BLOCK * 2 // (points * (row + wide)))
+    layout = Layout(row, spread(block * row), spread(block * wide), 0)
+    step_v, step_g = points * layout.v, points * layout.m
+    group = -(-depth // -(-depth // ROWS))
+    sums_size = up(depth, group) * wide * points
+    work = workspace(threads * (step_v + step_g) + parts * sums_size)
+    sums = work[threads * (step_v + step_g) :]
+    first, last = channels_last(x), channels_last(y)
+    grid = Grid(*tiles, total, block)
+    made.accumulate(
+        plane(first, step, -padding[0], -padding[1]),
+        plane(last, 1, 0, 0),
+        grid,
+        layout,
+        depth,
+        group,
+        sums.ctypes.data,
+        sums_size,
+        parts,
+        work.ctypes.data,
+        step_v,
+        step_v + step_g,
+        threads,
+    )
+    w = np.empty((outs, ins, *size), F4)
+    made.finish(sums, sums_size, parts, w.reshape(-1), filter, depth, group)
+    return w
+
+
+def _convolve(
+    source: Plane, target: Plane, size: Pair, images: int, w: np.ndarray, filter: Filter, b: np.ndarray | None, keep
+) -> None:
+    """``size`` outputs of each phase from ``source`` to ``target``."""
+    taps = -(-filter.rows // filter.step)
+    outputs = tile_size(size, taps)
+    made, points = loops(outputs, taps), (outputs + taps - 1) ** 2
+    threads = numba.get_num_threads()
+    depth, row, wide = source.step**2 * filter.ins, row_of(filter.ins, source.step), up(filter.outs, PANEL)
+    tiles = [-(-n // outputs) for n in size]
+    total = images * math.prod(tiles)
+    block = block_of(total, threads, BLOCK // (points * (row + CHUNK)))
+    layout = Layout(row, spread(block * row), spread(block * CHUNK), spread(depth * wide * target.step**2))
+    step = points * (layout.v + layout.m)
+    work = workspace(points * layout.u + threads * step)
+    bias = np.zeros(wide, F4)
+    if b is not None:
+        bias[: filter.outs] = b
+    start = work.ctypes.data
+    u = start + 4 * threads * step
+    (flat,) = read_only(np.ascontiguousarray(w).reshape(-1))
+    made.transform_filter(flat, filter, layout, u, depth, target.step**2)
+    grid = Grid(*tiles, total, block)
+    made.convolve(
+        source, target, grid, layout, u, bias.ctypes.data, depth, start, points * layout.v, step, threads
+    )
+
+
+# --- tiles
+
+
+def tile_size(size: Pair, taps: int) -> int:
+    """Outputs along an axis of a tile: what costs the fewest multiplications, of tiles with small rounding errors."""
+    choices = (4, 2) if taps == 3 else (4, 3)
+    return min(choices, key=lambda m: (m + taps - 1) ** 2 * math.prod([-(-n // m) for n in size]))
+
+
+def block_of(total: int, threads: int, most: int) -> int:
+    """Tiles in a block: at most about ``most``, and so that threads get equally many."""
+    most = max(ROWS, min(most, TILES))
+    rounds = -(-total // (threads * most))
+    return -(-total // (threads * rounds))
+
+
+def row_of(channels: int, step: int) -> int:
+    """Elements of a row of V: phases side by side, the last one filled up to whole vectors."""
+    return up((step * step - 1) * channels + up(channels, LANES), LANES)
+
+
+# --- memory
+
+
+def plane(x: np.ndarray, step: int, top: int, left: int) -> Plane:
+    """A channels-last array as the loops take it."""
+    image, row, column, _ = (stride // 4 for stride in x.strides)
+    return Plane(x.ctypes.data, *x.shape[1:], image, row, column, step, top, left)
+
+
+def channels_last(x: np.ndarray) -> np.ndarray:
+    """(N, C, H, W) as (N, H, W, C) with neighbouring channels side by side; a view of channels-last arrays."""
+    moved = x.transpose(0, 2, 3, 1)
+    return moved if moved.strides[3] == 4 and min(moved.strides) >= 0 else np.ascontiguousarray(moved)
+
+
+def up(count: int, multiple: int) -> int:
+    """``count`` rounded up."""
+    return -(-count // multiple) * multiple
+
+
+def spread(count: int) -> int:
+    """At least ``count`` elements, an odd number of cache lines.
+
+    The transforms go through all points of a tile at once. A distance of many lines with a common factor of 64 would
+    put them all in the same few sets of the first-level cache.
+    """
+    return (up(-(-count // LINE), 8) + 5) * LINE
+
+
+def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
+    """``np.empty`` that starts at a cache line: whole vectors then never lie across two."""
+    size = math.prod(shape)
+    return _align(np.empty(size + LINE, F4))[:size].reshape(shape)
+
+
+def _align(x: np.ndarray) -> np.ndarray:
+    return x[-(x.ctypes.data // 4) % LINE :]
+
+
+_memory = local()
+
+
+def workspace(size: int) -> np.ndarray:
+    """``size`` elements of scratch memory, kept for the next call: fresh pages cost as much as the arithmetic."""
+    if getattr(_memory, "work", np.empty(0)).size < size:
+        _memory.work = None  # let go of the old one first
+        _memory.work = _align(np.empty(size + LINE, F4))
+    return _memory.work

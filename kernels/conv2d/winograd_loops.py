@@ -1,0 +1,390 @@
+"""The compiled loops of Winograd's convolution: transforms of tiles, and the products between them.
+
+A block of tiles is transformed into V (points, tiles, depth), multiplied point by point with the transformed filter
+U (points, depth, K), and the products M (points, tiles, K) are transformed back into outputs. The gradient of the
+filter transposes that: products over tiles are summed up for each point and pair of channels.
+
+A convolution with stride s is one of stride 1 between phases. Rows a, a + s, a + 2 s ... of an image and the filter's
+taps a, a + s ... belong together, likewise columns; so s^2 images of x, each with a filter of ceil(R / s) taps, are
+convolved and added up. The sum costs nothing here, because it can be taken before the transform back: phases are
+further channels of V and U. In the transposed convolution the phases are on the other side, as further outputs.
+
+Memory is given by address, so that neither strides nor flags of arrays make another variant to compile. Vectors run
+along channels; tiles beyond an edge and channels that do not fill a vector are masked off by the transforms.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import binding
+from numba import cfunc, types
+
+from .. import simd
+from ..matmul import tile as matmul_tile
+from ..numba_config import prange, renamed, specialise
+from .filtering import transforms, transposed
+
+LANES, PANEL, ROWS = matmul_tile.LANES, matmul_tile.PANEL, matmul_tile.ROWS
+CHUNK = 2 * PANEL  # output channels that are multiplied, and transformed back, at a time
+SLICE = 32  # depths of the filter that a thread transforms at a time
+
+tile = matmul_tile.tile
+_TILE = hashlib.sha256(Path(matmul_tile.__file__).read_bytes()).hexdigest()[:8]  # Numba's cache looks not there
+
+
+class Grid(NamedTuple):
+    """The tiles of all images: rows and columns of tiles in one, tiles in all, and how many make a block."""
+
+    down: int
+    across: int
+    total: int
+    block: int
+
+
+class Plane(NamedTuple):
+    """Where images (N, height, width, channels) lie, channels side by side; strides count elements.
+
+    Tile (i, j) of phase (a, b) starts at row ``i OUTPUTS step + top + a`` and takes every ``step``-th, likewise
+    columns. That may be beyond the edges.
+    """
+
+    data: int
+    height: int
+    width: int
+    channels: int
+    by_image: int
+    by_row: int
+    by_column: int
+    step: int
+    top: int
+    left: int
+
+
+class Filter(NamedTuple):
+    """A filter in a flat array, by the roles that its two kinds of channels have in the product.
+
+    Tap t of phase a is row ``t step + a`` of ``rows``; ``turned``: counted from the last tap.
+    """
+
+    outs: int
+    ins: int
+    by_out: int
+    by_in: int
+    rows: int
+    columns: int
+    step: int
+    turned: bool
+
+
+class Layout(NamedTuple):
+    """Elements from one point to the next in V, M and U (for a weight gradient: in V and G), and of a row of V."""
+
+    row: int
+    v: int
+    m: int
+    u: int
+
+
+class Loops(NamedTuple):
+    """The compiled loops of one tile size."""
+
+    transform_filter: Any
+    convolve: Any
+    accumulate: Any
+    finish: Any
+
+
+def _external(body: Callable[..., None], variant: str = "", constants: dict[str, Any] | None = None) -> Any:
+    """``body``, of integers, compiled as a C function; its callers refer to it by name.
+
+    What one compiled function calls by the usual way becomes a part of it, and is optimised over and over again.
+    """
+    function = renamed(body, f"{variant}_{_TILE}", constants)
+    signature = types.void(*[types.int64] * body.__code__.co_argcount)
+    compiled = cfunc(signature, cache=True, error_model="numpy")(function)
+    name = f"scratchgen_{function.__name__}"
+    binding.add_symbol(name, compiled.address)
+    _KEPT.append(compiled)
+    return types.ExternalFunction(name, signature)
+
+
+_KEPT: list[Any] = []
+
+
+@cache
+def loops(outputs: int, taps: int) -> Loops:
+    """The loops of F(outputs, taps); Numba compiles each when it is first called, or loads it."""
+    at, g, bt = transforms(outputs, taps)
+    n = outputs + taps - 1
+    variant = f"f{outputs}x{taps}"
+    names: dict[str, Any] = {"OUTPUTS": outputs, "TAPS": taps, "N": n}
+
+    def bounded(name: str, matrix: Any, bounds: str) -> Any:
+        made = {"sandwich": simd.bounded_sandwich(matrix, LANES, bounds)}
+        return _external(_bounded_transform, f"{variant}_{name}", made)
+
+    def whole(name: str, matrix: Any) -> Any:
+        return _external(_transform, f"{variant}_{name}", {"sandwich": simd.sandwich(matrix, LANES)})
+
+    names["transform_y"] = bounded("y", at, "y")
+    names["transform_w"] = whole("w", g)
+    names["transform_w_back"] = whole("wb", transposed(g))
+    names["_read_x"] = specialise(_read, f"{variant}_x", {**names, "transform": bounded("x", bt, "x")})
+    names["_read_y"] = specialise(_read, f"{variant}_y", {**names, "transform": bounded("yb", transposed(at), "x")})
+    for body in (_write, _filter_slice, _convolve_part, _accumulate_part, _finish_group):
+        names[body.__name__] = specialise(body, variant, names)  # each calls some of those before it
+    outermost = (_transform_filter, _convolve, _accumulate, _finish)
+    return Loops(*[specialise(body, variant, names, parallel=True) for body in outermost])
+
+
+# --- what is compiled as C functions
+
+
+def _bounded_transform(x, x_row, x_column, y, y_row, y_column, top, bottom, left, right, count):
+    sandwich(x, x_row, x_column, y, y_row, y_column, top, bottom, left, right, count)
+
+
+def _transform(x, x_row, x_column, y, y_row, y_column):
+    sandwich(x, x_row, x_column, y, y_row, y_column)
+
+
+def _multiply(v, row, u, m, wide, count, columns, depth, seed):
+    """One point: m (tiles, wide) = v (tiles, depth) times u, panels of (depth, PANEL) one after the other, + seed."""
+    tiles = -(-count // ROWS)
+    for k in range(0, columns, PANEL):
+        t = 0
+        for n in range(tiles):
+            rows = (n + 1) * count // tiles - t
+            tile(
+                v + 4 * t * row,
+                row,
+                1,
+                u + 4 * k * depth,
+                PANEL,
+                seed + 4 * k,
+                0,
+                m + 4 * (t * wide + k),
+                wide,
+                rows,
+                columns - k,
+                depth,
+            )
+            t += rows
+
+
+def _multiply_outer(v, row, g, wide, sums, between, group, depth, outs, count, seed):
+    """One point: sums (groups, panels, ``between``) = v^T g for v (tiles, depth) and g (tiles, outs), + seed.
+
+    ``seed``: a row of PANEL zeros, or 0 to add to the sums.
+    """
+    panels = -(-outs // PANEL)
+    for k in range(0, outs, PANEL):
+        for c in range(0, depth, group):
+            target = sums + 4 * (c // group * panels + k // PANEL) * between
+            tile(
+                v + 4 * c,
+                1,
+                row,
+                g + 4 * k,
+                wide,
+                seed if seed else target,
+                0 if seed else PANEL,
+                target,
+                PANEL,
+                min(group, depth - c),
+                min(PANEL, outs - k),
+                count,
+            )
+
+
+multiply = _external(_multiply)
+multiply_outer = _external(_multiply_outer)
+ZEROS = np.zeros(CHUNK, np.float32)
+
+
+# --- the loops; `loops` gives these names their values
+
+OUTPUTS = TAPS = N = 0
+sandwich: Any = None
+transform: Any = None
+transform_y: Any = None
+transform_w: Any = None
+transform_w_back: Any = None
+_read_x: Any = None
+_read_y: Any = None
+
+
+def _read(plane, grid, first, count, v, row, point):
+    """Transform ``count`` tiles from ``first`` on, all phases, into rows of v (points, tiles, phases x channels)."""
+    step = plane.step
+    for t in range(count):
+        image, place = divmod(first + t, grid.down * grid.across)
+        i, j = divmod(place, grid.across)
+        for phase in range(step * step):
+            top = i * OUTPUTS * step + plane.top + phase // step
+            left = j * OUTPUTS * step + plane.left + phase % step
+            source = plane.data + 4 * (image * plane.by_image + top * plane.by_row + left * plane.by_column)
+            target = v + 4 * (t * row + phase * plane.channels)
+            first_row, rows = -(top // step), (plane.height - 1 - top) // step + 1
+            first_column, columns = -(left // step), (plane.width - 1 - left) // step + 1
+            for c in range(0, plane.channels, LANES):
+                transform(
+                    source + 4 * c,
+                    step * plane.by_row,
+                    step * plane.by_column,
+                    target + 4 * c,
+                    N * point,
+                    point,
+                    first_row,
+                    rows,
+                    first_column,
+                    columns,
+                    plane.channels - c,
+                )
+
+
+def _write(plane, grid, first, count, m, wide, point, phase, channel, channels):
+    """Transform rows of m (points, tiles, wide) back: ``channels`` outputs of a phase, from ``channel`` on."""
+    step = plane.step
+    for t in range(count):
+        image, place = divmod(first + t, grid.down * grid.across)
+        i, j = divmod(place, grid.across)
+        top = i * OUTPUTS * step + plane.top + phase // step
+        left = j * OUTPUTS * step + plane.left + phase % step
+        target = plane.data + 4 * (
+            image * plane.by_image + top * plane.by_row + left * plane.by_column + channel
+        )
+        first_row, rows = -(top // step), (plane.height - 1 - top) // step + 1
+        first_column, columns = -(left // step), (plane.width - 1 - left) // step + 1
+        for k in range(0, channels, LANES):
+            transform_y(
+                m + 4 * (t * wide + k),
+                N * point,
+                point,
+                target + 4 * k,
+                step * plane.by_row,
+                step * plane.by_column,
+                first_row,
+                rows,
+                first_column,
+                columns,
+                channels - k,
+            )
+
+
+def _convolve_part(x, y, grid, layout, u, bias, depth, v, m, thread, threads):
+    """Every ``threads``-th block of tiles, from the ``thread``-th on."""
+    wide = (y.channels + PANEL - 1) // PANEL * PANEL
+    zeros = ZEROS.ctypes.data
+    for first in range(thread * grid.block, grid.total, threads * grid.block):
+        count = min(grid.block, grid.total - first)
+        _read_x(x, grid, first, count, v, layout.row, layout.v)
+        for phase in range(y.step * y.step):
+            for k in range(0, y.channels, CHUNK):
+                columns = min(CHUNK, y.channels - k)
+                weights = u + 4 * (phase * wide + k) * depth
+                for p in range(N * N):
+                    # Point 1 of both axes: a constant added to its product is added to every output, as a bias is.
+                    seed = bias + 4 * k if p == N + 1 else zeros
+                    values, sums = v + 4 * p * layout.v, m + 4 * p * layout.m
+                    target = weights + 4 * p * layout.u
+                    multiply(values, layout.row, target, sums, CHUNK, count, columns, depth, seed)
+                _write(y, grid, first, count, m, CHUNK, layout.m, phase, k, columns)
+
+
+def _convolve(x, y, grid, layout, u, bias, depth, work, m, step, threads):
+    """Each thread has its V and M ``step`` elements of ``work`` from the next one's; M comes ``m`` after V."""
+    for thread in prange(threads):
+        v = work + 4 * thread * step
+        _convolve_part(x, y, grid, layout, u, bias, depth, v, v + 4 * m, thread, threads)
+
+
+def _filter_slice(w, filter, layout, u, depth, phases, panel, start):
+    """U for one panel of outputs and up to SLICE depths."""
+    panels = (filter.outs + PANEL - 1) // PANEL
+    out_phase, first = panel // panels, panel % panels * PANEL
+    block = np.zeros(TAPS * TAPS * LANES, np.float32)
+    for d in range(start, min(start + SLICE, depth)):
+        in_phase, c = divmod(d, filter.ins)
+        a, b = divmod(in_phase + out_phase, filter.step)  # one of the two is 0
+        for k in range(first, min(first + PANEL, filter.outs), LANES):
+            lanes = min(LANES, filter.outs - k)
+            corner = k * filter.by_out + c * filter.by_in
+            for i in range(TAPS):
+                r = (TAPS - 1 - i if filter.turned else i) * filter.step + a
+                for j in range(TAPS):
+                    s = (TAPS - 1 - j if filter.turned else j) * filter.step + b
+                    tap, at = corner + r * filter.columns + s, (i * TAPS + j) * LANES
+                    for lane in range(lanes):
+                        block[at + lane] = w[tap + lane * filter.by_out]
+            target = u + 4 * (panel * PANEL * depth + d * PANEL + k - first)
+            transform_w(block.ctypes.data, TAPS * LANES, LANES, target, N * layout.u, layout.u)
+
+
+def _transform_filter(w, filter, layout, u, depth, phases):
+    """The flat filter w to U (points, ``phases`` of outputs, panels, depth, PANEL)."""
+    panels = (filter.outs + PANEL - 1) // PANEL * phases
+    slices = (depth + SLICE - 1) // SLICE
+    for n in prange(panels * slices):
+        _filter_slice(w, filter, layout, u, depth, phases, n // slices, n % slices * SLICE)
+
+
+def _accumulate_part(x, y, grid, layout, depth, group, v, g, sums, start, stop):
+    """Sums (groups, panels, points, group, PANEL) of (A y A^T) * (B^T x B) over tiles from ``start`` to ``stop``."""
+    wide = (y.channels + PANEL - 1) // PANEL * PANEL
+    for first in range(start, stop, grid.block):
+        count = min(grid.block, stop - first)
+        _read_x(x, grid, first, count, v, layout.row, layout.v)
+        _read_y(y, grid, first, count, g, wide, layout.m)
+        seed = ZEROS.ctypes.data if first == start else 0
+        for p in range(N * N):
+            values, right, target = v + 4 * p * layout.v, g + 4 * p * layout.m, sums + 4 * p * group * PANEL
+            between = N * N * group * PANEL
+            multiply_outer(values, layout.row, right, wide, target, between, group, depth, y.channels, count, seed)
+
+
+def _accumulate(x, y, grid, layout, depth, group, sums, size, parts, work, g, step, threads):
+    """The sums of each part of the tiles, ``size`` elements apart; a thread takes part after part."""
+    for thread in prange(threads):
+        v = work + 4 * thread * step
+        for part in range(thread, parts, threads):
+            start, stop = grid.total * part // parts, grid.total * (part + 1) // parts
+            _accumulate_part(x, y, grid, layout, depth, group, v, v + 4 * g, sums + 4 * part * size, start, stop)
+
+
+def _finish_group(sums, size, parts, w, filter, depth, group, first, panel, item):
+    """Add up the parts, and transform back: a group of depths and a panel of outputs of the filter's gradient."""
+    length = N * N * group * PANEL
+    total = item * length
+    for part in range(1, parts):
+        other = total + part * size
+        for i in range(length):
+            sums[total + i] += sums[other + i]
+    block = np.empty(TAPS * TAPS * LANES, np.float32)
+    for d in range(first, min(first + group, depth)):
+        phase, c = divmod(d, filter.ins)
+        a, b = divmod(phase, filter.step)
+        for k in range(panel * PANEL, min(panel * PANEL + PANEL, filter.outs), LANES):
+            source = sums.ctypes.data + 4 * (total + (d - first) * PANEL + k % PANEL)
+            between = group * PANEL
+            transform_w_back(source, N * between, between, block.ctypes.data, TAPS * LANES, LANES)
+            corner = k * filter.by_out + c * filter.by_in
+            for lane in range(min(LANES, filter.outs - k)):
+                for i in range(TAPS):
+                    for j in range(TAPS):
+                        tap = (i * filter.step + a) * filter.columns + j * filter.step + b
+                        w[corner + lane * filter.by_out + tap] = block[(i * TAPS + j) * LANES + lane]
+
+
+def _finish(sums, size, parts, w, filter, depth, group):
+    """G^T m G of the sums (parts, groups, panels, points, group, PANEL), into the flat filter w."""
+    panels = (filter.outs + PANEL - 1) // PANEL
+    groups = (depth + group - 1) // group
+    for n in prange(groups * panels):
+        _finish_group(sums, size, parts, w, filter, depth, group, n // panels * group, n % panels, n)
