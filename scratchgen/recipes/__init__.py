@@ -15,6 +15,7 @@ RECIPES: dict[str, tuple[str, str]] = {  # model name -> (module, class)
     "wgan": ("wgan", "WGANRecipe"),
     "wgan-gp": ("wgan", "WGANGPRecipe"),
     "cgan": ("cgan", "CGANRecipe"),
+    "ddpm": ("ddpm", "DDPMRecipe"),
 }
 
 

@@ -145,12 +145,12 @@ class AutoencoderRecipe(Recipe):
         """
         test, train = self.dataset.test, self.dataset.trainval
         errors = self._errors(test.x)
-        loss = metrics.mean_se(errors)
-        found: dict[str, float] = {"mse": loss.value, "mse_se": loss.se}
+        lost = metrics.mean_se(errors)
+        found: dict[str, float] = {"mse": lost.value, "mse_se": lost.se}
         found["label_accuracy"] = _nearest_labels(
             self.encode(train.x), train.labels, self.encode(test.x), test.labels
         )
-        found["auroc_noise"] = metrics.auroc(self._errors(_shuffled(test.x)), errors)
+        found["auroc_noise"], found["auroc_noise_se"] = metrics.auroc(self._errors(_shuffled(test.x)), errors)
         return found | self.judge.evaluate(self._generate(self.judge.samples, Generator(NOISE)))
 
     @cached_property

@@ -1,0 +1,124 @@
+"""The diffusion recipe: resuming, hidden classes, samples, pictures."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import scratchgen as sg
+from scratchgen import Generator, data
+from scratchgen.recipes.ddpm import DDPMRecipe, build
+from scratchgen.training import checkpoint
+
+SMALL: dict[str, Any] = {"steps": 40, "widths": (16,), "batch_size": 32, "diffusion_steps": 20}
+UNETS: dict[str, Any] = {"widths": (8, 8), "blocks": 1}
+
+
+def recipe(name: str, preset: str = "tiny", **changes: Any) -> DDPMRecipe:
+    config = DDPMRecipe.configure(preset, name, **{**SMALL, **changes})
+    return DDPMRecipe(config, data.load(name), sg.cpu, 0)
+
+
+def snapshot(made: DDPMRecipe) -> str:
+    def plain(value: Any) -> Any:
+        return value.numpy(force=True).tolist() if isinstance(value, sg.Tensor) else value
+
+    return json.dumps({name: part.state_dict() for name, part in made.state().items()}, default=plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("grid25", {}),
+        ("digits", {"loss": "min-snr", "target": "v"}),
+        ("digits", {"network": "survey", **UNETS, "learned_variance": True}),
+        ("digits", {"network": "ho", **UNETS, "attention": (1,), "dropout": 0.1, "dequantise": True}),
+    ],
+)
+def test_training_goes_on_bit_identically_from_a_checkpoint(
+    name: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    made = recipe(name, **changes)
+    for _ in range(3):
+        made.step()
+    made.validate()
+    checkpoint.save(tmp_path / "state", {
+        "default": sg.default_generator.state_dict(),
+        **{name: part.state_dict() for name, part in made.state().items()},
+    })  # fmt: skip
+    expected = [made.step() for _ in range(2)], snapshot(made)
+    again = recipe(name, **changes)
+    again.step()
+    state = checkpoint.load(tmp_path / "state")
+    sg.default_generator.load_state_dict(state.pop("default"))
+    again.load_state(state)
+    assert ([again.step() for _ in range(2)], snapshot(again)) == expected
+
+
+def test_a_tenth_of_the_classes_is_hidden() -> None:
+    made = recipe("digits", batch_size=500)
+    labels = np.concatenate([made._real()[1].numpy() for _ in range(8)])
+    assert (labels == 10).mean() == pytest.approx(0.1, abs=0.02)
+    assert set(labels) == set(range(11))
+
+
+def test_training_lowers_the_loss() -> None:
+    made = recipe("ring8", widths=(64,), batch_size=256, steps=300)
+    losses = [made.step()["loss"] for _ in range(300)]
+    assert np.mean(losses[-50:]) < 0.7 * np.mean(losses[:20])
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm-solver", "heun"])
+def test_samples_are_in_the_units_of_the_data_and_repeat(sampler: str) -> None:
+    made = recipe("digits")
+    for _ in range(3):
+        made.step()
+    first, again, other = (
+        made.sample(12, Generator(seed), sampler=sampler, steps=5, guidance=1.0) for seed in (1, 1, 2)
+    )
+    assert first["samples"].shape == (12, 1, 8, 8)
+    assert 0 <= first["samples"].min() < first["samples"].max() <= 1
+    np.testing.assert_array_equal(first["labels"], np.arange(12) % 10)
+    np.testing.assert_array_equal(first["samples"], again["samples"])
+    assert (first["samples"] != other["samples"]).any()
+
+
+def test_options_that_make_no_sense_are_named() -> None:
+    with pytest.raises(ValueError, match="guidance needs a model that knows classes"):
+        recipe("digits", conditional=False).sample(1, Generator(0), guidance=1.0)
+    with pytest.raises(ValueError, match="label=10: the classes are 0 to 9"):
+        recipe("digits").sample(1, Generator(0), label=10)
+    with pytest.raises(ValueError, match="network=ho is for images; points take network=mlp"):
+        recipe("ring8", network="ho", **UNETS)
+
+
+def test_the_bound_has_a_term_for_each_step() -> None:
+    made = recipe("digits")
+    terms = made.bound()
+    assert terms.shape == (21,)
+    assert np.isfinite(terms).all()
+    assert (terms >= -1e-6).all()
+    assert terms[-1] < 1e-3  # the cosine schedule leaves nothing of the data
+
+
+@pytest.mark.parametrize("name", ["moons", "digits"])
+def test_pictures(name: str, tmp_path: Path) -> None:
+    recipe(name).preview(tmp_path, 7)
+    expected = {"samples.png", "samples/step-000007.png"}
+    expected |= {"forward.png", "denoising.png", "interpolation.png"} if name == "digits" else set()
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")} == expected
+
+
+def test_every_preset_builds_its_network() -> None:
+    for preset, name in itertools.product(DDPMRecipe.presets, DDPMRecipe.data_names):
+        choices = DDPMRecipe.presets[preset]
+        points = name in ("ring8", "grid25", "moons", "rings")
+        if name in choices or ("*" in choices and not points):
+            config = DDPMRecipe.configure(preset, name)
+            shape = (2,) if points else (1, 8, 8) if name == "digits" else (1, 28, 28)
+            build(config, shape, 10 if config.conditional else 0)
