@@ -342,12 +342,16 @@ def test_wrong_arguments_say_what_is_wrong(call, error, message):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize(
-    "op", ["layer_norm", "layer_norm_residual", "rms_norm", "group_norm", "group_norm_silu", "batch_norm"]
-)
+    "op",
+    [
+        "layer_norm", "layer_norm_residual", "rms_norm", "group_norm", "group_norm_silu", "batch_norm",
+        "batch_norm_relu", "batch_norm_eval",
+    ],
+)  # fmt: skip
 def test_kernels_agree_with_their_reference(op, dtype):
     done = [*kernels.compare(op, dtype=dtype), *kernels.compare(f"{op}_vjp", dtype=dtype)]
     assert [c for c in done if not c.passed] == []
-    compiled = dtype == "float32" and op != "batch_norm"
+    compiled = dtype == "float32"
     assert {c.impl for c in done} == ({"reference", "numba"} if compiled else {"reference"})
 
 

@@ -17,15 +17,15 @@ from ..declare import fused
 from ..dtypes import float16, float32
 from ..recompute import is_recomputing
 from ..tensor import Tensor
-from .activation import silu
+from .activation import leaky_relu, silu
 from .elementwise import cast, operands, square
 from .math import rsqrt
 from .precision import widened
 from .reduce import mean, sum, sum_to_size, var_mean, vector_norm
 
 __all__ = [
-    "batch_norm", "cosine_similarity", "group_norm", "group_norm_silu", "instance_norm", "layer_norm",
-    "layer_norm_residual", "normalize", "pairwise_distance", "rms_norm",
+    "batch_norm", "batch_norm_relu", "cosine_similarity", "group_norm", "group_norm_silu", "instance_norm",
+    "layer_norm", "layer_norm_residual", "normalize", "pairwise_distance", "rms_norm",
 ]  # fmt: skip
 
 
@@ -274,6 +274,15 @@ def _batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, *, eps: f
     return y, average.reshape((-1,)), variance.reshape((-1,))
 
 
+@fused(auxiliary=2, several=3)
+@widened
+def _batch_norm_relu(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, *, eps: float, slope: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    y, average, variance = _batch_norm.composite(x, weight, bias, eps=eps)
+    return leaky_relu(y, slope), average, variance
+
+
 def batch_norm(
     input: Tensor,
     running_mean: Tensor | None,
@@ -289,25 +298,81 @@ def batch_norm(
     ``input`` is (N, C, ...), all else (C). In training with the batch's statistics, towards which the running ones,
     if given, go by ``momentum`` (the variance without bias, by n - 1); otherwise with the running statistics.
     """
-    _channels("batch_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    count = _count("batch_norm", input, training, running_mean, running_var, weight, bias)
     if not training:
         return _by_running(input, running_mean, running_var, weight, bias, eps, "batch_norm")
-    count = input.shape[0] * math.prod(input.shape[2:])
-    if count < 2:
-        raise ValueError(
-            f"batch_norm: training needs more than one value a channel, got an input of shape {list(input.shape)}"
-        )
     y, average, variance = _batch_norm(input, weight, bias, eps=eps)
+    _track_batch(running_mean, running_var, average, variance, count, momentum)
+    return y
+
+
+def batch_norm_relu(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    negative_slope: float = 0.0,
+) -> Tensor:
+    """``leaky_relu(batch_norm(...), negative_slope)``, by default ``relu``, with fewer passes over memory."""
+    count = _count("batch_norm_relu", input, training, running_mean, running_var, weight, bias)
+    if not training:
+        y = _by_running(input, running_mean, running_var, weight, bias, eps, "batch_norm_relu")
+        return leaky_relu(y, negative_slope)
+    y, average, variance = _batch_norm_relu(input, weight, bias, eps=eps, slope=negative_slope)
+    _track_batch(running_mean, running_var, average, variance, count, momentum)
+    return y
+
+
+def _count(
+    op: str,
+    input: Tensor,
+    training: bool,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+) -> int:
+    """The number of values of each channel, after a check of all shapes."""
+    _channels(op, input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    count = input.shape[0] * math.prod(input.shape[2:])
+    if training and count < 2:
+        raise ValueError(
+            f"{op}: training needs more than one value a channel, got an input of shape {list(input.shape)}"
+        )
+    return count
+
+
+def _track_batch(
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    average: Tensor,
+    variance: Tensor,
+    count: int,
+    momentum: float,
+) -> None:
     with no_grad():
         _track(running_mean, average, momentum)
         _track(running_var, variance * (count / (count - 1)), momentum)
-    return y
 
 
 def _track(running: Tensor | None, newest: Tensor, momentum: float) -> None:
     """Move a running statistic towards the newest value; once a batch, also if ``checkpoint`` runs it twice."""
     if running is not None and not is_recomputing():
         running.lerp_(cast(newest, running.dtype), momentum)
+
+
+@fused()
+@widened
+def _batch_norm_eval(
+    x: Tensor, average: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, *, eps: float
+) -> Tensor:
+    scale = _affine(rsqrt(variance + eps), weight, None)
+    average, scale, bias = _per_channel(x.ndim, average, scale, bias)
+    return _affine(x - average, scale, bias)
 
 
 def _by_running(
@@ -322,14 +387,8 @@ def _by_running(
     """One scale and one shift for each channel."""
     if running_mean is None or running_var is None:
         raise ValueError(f"{op}: to normalise without the input's statistics, pass running_mean and running_var")
-    scale = rsqrt(running_var + eps)
-    if weight is not None:
-        scale = scale * weight
-    shift = -running_mean * scale
-    if bias is not None:
-        shift = shift + bias
-    scale, shift = (cast(p, x.dtype).reshape((-1,) + (1,) * (x.ndim - 2)) for p in (scale, shift))
-    return x * scale + shift
+    numbers = [None if p is None else cast(p, x.dtype) for p in (running_mean, running_var, weight, bias)]
+    return _batch_norm_eval(x, *numbers, eps=eps)
 
 
 # --- vectors

@@ -78,6 +78,15 @@ norm("batch_norm of rows", lambda L, x: L.F.batch_norm(x, None, None, training=T
 norm("batch_norm of images that tracks",
      lambda L, x, w: L.F.batch_norm(x, *running(L, x), w, training=True, momentum=0.3),
      normal(2, 2, 2, 2), normal(2))  # fmt: skip
+norm("batch_norm_relu", lambda L, x, w, b: L.F.batch_norm_relu(x, None, None, w, b, True), normal(3, 2, 2), normal(2),
+     normal(2), unlike_torch=NOT_IN_TORCH)  # fmt: skip
+norm("batch_norm_relu, leaky, that tracks",
+     lambda L, x, w: L.F.batch_norm_relu(x, *running(L, x), w, training=True, negative_slope=0.2),
+     normal(2, 2, 2, 2), normal(2), unlike_torch=NOT_IN_TORCH)  # fmt: skip
+norm("batch_norm_relu in evaluation", lambda L, x: L.F.batch_norm_relu(x, *running(L, x)), normal(3, 2, 2),
+     unlike_torch=NOT_IN_TORCH)  # fmt: skip
+norm("batch_norm by variable statistics", lambda L, x, *ps: OPS["batch_norm_eval"](x, *ps, eps=1e-2), normal(3, 2, 2),
+     normal(2), positive(2), normal(2), normal(2), unlike_torch=NOT_IN_TORCH)  # fmt: skip
 norm("batch_norm in evaluation", lambda L, x, w, b: L.F.batch_norm(x, *running(L, x), w, b), normal(3, 2, 2), normal(2),
      normal(2))  # fmt: skip
 norm("batch_norm's statistics", lambda L, x: OPS["batch_norm"](x, None, None, eps=1e-2), normal(4, 3),

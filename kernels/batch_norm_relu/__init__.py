@@ -1,0 +1,8 @@
+"""ReLU, or leaky ReLU, of batch norm."""
+
+from ..registry import provide
+from . import cases, reference
+
+provide("scratchgen.kernels.batch_norm_relu.cpu", "cpu", "batch_norm_relu", "batch_norm_relu_vjp")
+
+__all__ = ["cases", "reference"]
