@@ -163,6 +163,11 @@ def _multiply_part(
                 for t in range(tiles):
                     count = (t + 1) * rows // tiles - i
                     left, left_row, left_step = a_block + 4 * i * a_row, a_row, a_step
+                    ahead, ahead_step = 0, 0  # what is packed next, unless it lies as the processor expects
+                    if lying and panel == 0:
+                        ahead, ahead_step = left + 4 * min(2 * ROWS - 1, rows - i - 1), a_step
+                    elif b_column == 1 and t < 2 and panel + 1 < panels:
+                        ahead, ahead_step = b + 4 * (first * b_step + min(j + PANEL + t * LINE, n - 1)), b_step
                     if lying or copied:
                         kept = a_space + 4 * i * (depth if lying else _row_space(depth))
                         if panel == 0:
@@ -171,6 +176,7 @@ def _multiply_part(
                     tile(
                         left, left_row, left_step, right, right_step, start + 4 * i * start_row, start_row,
                         c + 4 * ((top + i) * c_row + j), c_row, count, columns, depth,
+                        ahead, ahead_step,
                     )  # fmt: skip
                     i += count
     if c == 0:  # never; but Numba frees an array after the last line that names it, whoever has its address

@@ -66,28 +66,25 @@ def _store(builder: ir.IRBuilder, value: ir.Value, place: ir.Value, mask: ir.Val
 # --- the register tile
 
 
-def _tile_function(module: ir.Module, rows: int) -> ir.Function:
+def _tile_function(module: ir.Module, rows: int, fetching: bool) -> ir.Function:
     """The tile of exactly so many rows, as a function of the module it is used in."""
-    name = f"scratchgen_tile_{rows}"
+    name = f"scratchgen_tile_{rows}_{fetching:d}"
     if name in module.globals:
         return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT] * 11), name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT] * 13), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     builder = ir.IRBuilder(function.append_basic_block("start"))
-    a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, columns, depth = function.args
+    a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, columns, depth, ahead, ahead_step = function.args
     vectors = WIDTH.vectors
     places = [(i, j) for i in range(rows) for j in range(vectors)]
-    a, b, seed, c = (builder.inttoptr(v, _BYTES) for v in (a, b, seed, c))
-    a_row, a_step, b_step, seed_row, c_row = (builder.shl(v, INT(2)) for v in (a_row, a_step, b_step, seed_row, c_row))
+    a, b, seed, c, ahead = (builder.inttoptr(v, _BYTES) for v in (a, b, seed, c, ahead))
+    a_row, a_step, b_step, seed_row, c_row, ahead_step = (
+        builder.shl(v, INT(2)) for v in (a_row, a_step, b_step, seed_row, c_row, ahead_step)
+    )
 
     def vector_at(base: ir.Value, stride: ir.Value, i: int, j: int) -> ir.Value:
         return _at(builder, base, builder.add(builder.mul(stride, INT(i)), INT(4 * LANES * j)), _VECTOR)
-
-    # C will be written when the loop is over; asking for its lines now hides the wait
-    prefetch = _intrinsic(builder, "llvm.prefetch.p0", ir.VoidType(), [_BYTES, _I32, _I32, _I32])
-    for i, j in places:
-        builder.call(prefetch, [builder.bitcast(vector_at(c, c_row, i, j), _BYTES), _I32(1), _I32(3), _I32(1)])
 
     fma = _intrinsic(builder, f"llvm.fma.v{LANES}f32", _VECTOR, [_VECTOR] * 3)
     zero = _VECTOR([0.0] * LANES)
@@ -96,19 +93,26 @@ def _tile_function(module: ir.Module, rows: int) -> ir.Function:
     builder.cbranch(builder.icmp_signed(">", depth, INT(0)), body, after)
 
     builder.position_at_end(body)
-    left, a_now, b_now = builder.phi(INT), builder.phi(_BYTES), builder.phi(_BYTES)
+    left, a_now, b_now, soon = builder.phi(INT), builder.phi(_BYTES), builder.phi(_BYTES), builder.phi(_BYTES)
     sums = [builder.phi(_VECTOR) for _ in places]
     b_vectors = [_load(builder, _at(builder, b_now, INT(4 * LANES * j), _VECTOR)) for j in range(vectors)]
+    if fetching:
+        prefetch = _intrinsic(builder, "llvm.prefetch.p0", ir.VoidType(), [_BYTES, _I32, _I32, _I32])
+        builder.call(prefetch, [soon, _I32(0), _I32(2), _I32(1)])
     nexts = []
     for i in range(rows):
         scalar = builder.load(_at(builder, a_now, builder.mul(a_row, INT(i)), FLOAT), align=4)
         spread = _broadcast(builder, scalar, _VECTOR)
         nexts += [builder.call(fma, [spread, b_vectors[j], sums[i * vectors + j]]) for j in range(vectors)]
     left_next = builder.sub(left, INT(1))
-    a_next, b_next = builder.gep(a_now, [a_step]), builder.gep(b_now, [b_step])
+    a_next, b_next, soon_next = (
+        builder.gep(now, [step]) for now, step in ((a_now, a_step), (b_now, b_step), (soon, ahead_step))
+    )
     builder.cbranch(builder.icmp_signed(">", left_next, INT(0)), body, after)
     for phi, first, following in zip(
-        (left, a_now, b_now, *sums), (depth, a, b, *[zero] * len(places)), (left_next, a_next, b_next, *nexts)
+        (left, a_now, b_now, soon, *sums),
+        (depth, a, b, ahead, *[zero] * len(places)),
+        (left_next, a_next, b_next, soon_next, *nexts),
     ):
         phi.add_incoming(first, before)
         phi.add_incoming(following, body)
@@ -133,29 +137,33 @@ def _tile_function(module: ir.Module, rows: int) -> ir.Function:
 
 
 @intrinsic
-def tile(typing, a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, columns, depth):
+def tile(typing, a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, columns, depth, ahead, ahead_step):
     """One tile of a product, added up in registers, plus a seed:
 
         c[i c_row + j]  =  seed[i seed_row + j]  +  sum over k < depth of  a[i a_row + k a_step] * b[k b_step + j]
 
     for ``i < rows <= ROWS`` and ``j < columns <= PANEL``. ``seed`` may be ``c`` itself (to accumulate) or, with
     ``seed_row`` 0, one row for all: a bias, or zeros. Of ``b`` all ``PANEL`` columns are read.
+    ``ahead``: while it runs, lines from there on, ``ahead_step`` apart, are asked for to be near when they are needed;
+    0 for none.
     """
 
     def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
-        rows, arguments = values[9], [*values[:9], *values[10:]]
+        rows, ahead, arguments = values[9], values[12], [*values[:9], *values[10:]]
+        fetching = builder.select(builder.icmp_signed("==", ahead, INT(0)), INT(0), INT(ROWS))
         done = builder.append_basic_block("tile.done")
-        switch = builder.switch(rows, done)
-        for count in range(1, ROWS + 1):
-            block = builder.append_basic_block(f"tile.{count}")
-            switch.add_case(INT(count), block)
+        switch = builder.switch(builder.add(rows, fetching), done)
+        for case in range(1, 2 * ROWS + 1):
+            block = builder.append_basic_block(f"tile.{case}")
+            switch.add_case(INT(case), block)
+            count = (case - 1) % ROWS + 1
             with builder.goto_block(block):
-                builder.call(_tile_function(builder.module, count), arguments)
+                builder.call(_tile_function(builder.module, count, case > ROWS), arguments)
                 builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 12), emit
+    return types.void(*[types.int64] * 14), emit
 
 
 # --- moves
