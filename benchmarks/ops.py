@@ -97,7 +97,11 @@ def measure_row(
         "roof_fraction": None,
         "peers": [],
     }
-    errors, sizes = _errors(case, direction, contenders)
+    try:
+        errors, sizes = _errors(case, direction, contenders)
+    except WorkerError as problem:
+        row["error"], row["failed"] = None, str(problem).strip().splitlines()[-1]
+        return row
     for name in [n for n in names if n not in errors]:  # a further column that cannot do this op
         names.remove(name)
     row["error"] = errors[OURS]

@@ -149,6 +149,19 @@ def test_a_wrong_gradient_fails_although_the_value_is_right():
     assert "not timed" in row_of(case, BOTH, "torch channels-last")[0]["failed"]
 
 
+def test_an_op_that_raises_fails_and_the_others_go_on():
+    class Remote(Local):
+        def call(self, method, *arguments):
+            try:
+                return super().call(method, *arguments)
+            except Exception as error:
+                raise WorkerError(f"Traceback\n{type(error).__name__}: {error}") from error
+
+    case = Case("raising", LOOSE, lambda L, x: x.no_such_method(), (constant(1.0, 3),))
+    row = ops.measure_row(case, BOTH, {OURS: Remote(OURS, Bench(Scratchgen(), {case.name: case}))}, 0.0, ROOF)
+    assert row["failed"] == "AttributeError: 'Tensor' object has no attribute 'no_such_method'"
+
+
 def test_nan_fails():
     case = Case("nan", LOOSE, lambda L, x: L.log(x) if isinstance(L, Scratchgen) else x, (constant(-1.0, 3),))
     with np.errstate(invalid="ignore"):
