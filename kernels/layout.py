@@ -52,7 +52,7 @@ def from_rows(rows: np.ndarray, shape: tuple[int, ...], order: tuple[int, ...]) 
 
 
 def around(a: np.ndarray, dim: int, order: tuple[int, ...]) -> np.ndarray:
-    """``a`` as [before, n, after] with the dimensions in this order and ``dim`` in the middle; copied only if need be."""
+    """``a`` as [before, n, after], its dimensions in this order and ``dim`` in the middle; copied only if need be."""
     moved = array_module(a).ascontiguousarray(a.transpose(order))
     at = order.index(dim % a.ndim)
     return moved.reshape(math.prod(moved.shape[:at]), moved.shape[at], math.prod(moved.shape[at + 1 :]))
@@ -78,7 +78,7 @@ LEAST_ROW = 16  # numbers in a run that is worth a loop of its own
 
 
 def middle(a: np.ndarray, small: tuple[int, ...]) -> Middle | None:
-    """A packed ``a`` as matrices [before, middle, after] that the shape ``small`` has one row of each: [before, 1, after].
+    """A packed ``a`` as matrices [before, middle, after]; the shape ``small`` has one row of each: [before, 1, after].
 
     ``order`` is that of the dimensions in memory. None if there is no such view, if its rows are short, or if ``small``
     does not broadcast to the shape of ``a``.

@@ -225,6 +225,13 @@ def test_every_implementation_agrees_with_the_reference(dtype):
     assert [r for r in results if not r.passed] == []
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_every_implementation_of_the_look_up_agrees_with_the_reference(dtype):
+    results = list(kernels.compare("take_rows", dtype=dtype))
+    assert {"reference"} | ({"numba"} if dtype != "float16" else set()) == {r.impl for r in results}
+    assert [r for r in results if r.error > (1e-3 if dtype == "float16" else 1e-7)] == []
+
+
 def test_the_reference_is_the_sum_of_its_rows():
     source, index = rng.standard_normal((50, 7)), rng.integers(0, 4, 50)
     got = kernels.implementations("scatter_add")["reference"].fn(source, index, rows=5)

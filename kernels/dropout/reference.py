@@ -1,4 +1,4 @@
-"""Dropout (Srivastava et al. 2014): the specification. It is linear and its own transpose, so this is its derivative too."""
+"""Dropout (Srivastava et al. 2014): the specification. Linear and its own transpose, it is its derivative too."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Adding rows to the rows of a table: the gradient of every look-up, such as an embedding's."""
+"""Looking up rows of a table, and adding rows to those of a table: a pair, each the gradient of the other."""
 
 from ..registry import provide
 from . import cases, reference
 
-provide("scratchgen.kernels.scatter_add.cpu", "cpu", "scatter_add")
+provide("scratchgen.kernels.scatter_add.cpu", "cpu", "scatter_add", "take_rows")
 provide("scratchgen.kernels.scatter_add.cuda", "cuda", "scatter_add")
 provide("scratchgen.kernels.scatter_add.cuda", "emu", "scatter_add")
 

@@ -23,3 +23,10 @@ def scatter_add_cases(rng: np.random.Generator) -> Iterator[Case]:
         yield Case(name, (rng.standard_normal((n, width)), rng.integers(0, max(rows, 1), n)), {"rows": rows})
     strided = rng.standard_normal((40, 300))[::-2, ::2]
     yield Case("with gaps", (strided, rng.integers(0, 3, len(strided))), {"rows": 3})
+
+
+@cases("take_rows")
+def take_rows_cases(rng: np.random.Generator) -> Iterator[Case]:
+    for name, n, width, rows in ("small", 5, 3, 4), ("large", 900, 129, 50), ("none", 0, 3, 4), ("no columns", 4, 0, 5):
+        yield Case(name, (rng.standard_normal((rows, width)), rng.integers(0, rows, n)))
+    yield Case("with gaps", (rng.standard_normal((40, 300))[::-2, ::2], rng.integers(0, 20, 1000)))

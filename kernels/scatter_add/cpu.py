@@ -1,4 +1,4 @@
-"""On the CPU: rows are added one after another, as the specification does, columns are split over the threads.
+"""On the CPU. Rows are added one after another, as the specification does, columns are split over the threads.
 
 So a number of the output is the sum of the same numbers in the same order whatever the threads. ``np.add.at``, the
 reference, is quick only along one dimension; that is what ``flat`` makes of small and narrow arrays, which needs no
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arrays import widen
+from ..arrays import LARGE, widen
 from ..layout import read_only
 from ..numba_config import njit, prange, serial_and_parallel
 from ..registry import kernel
-from .reference import scatter_add_cost
+from ..vecmath import vector
+from .reference import scatter_add_cost, take_rows_cost
 
 PARALLEL_FROM = 1 << 15  # elements; below this a second thread costs more than it saves
 BLOCK = 64  # columns that a thread takes at a time
@@ -34,15 +35,18 @@ def scatter_add_flat(source: np.ndarray, index: np.ndarray, *, rows: int) -> np.
     return out.reshape(rows, width).astype(source.dtype, copy=False)
 
 
+@vector
+def _add_row(x, y):
+    for j in range(y.size):
+        y[j] += x[j]
+
+
 @njit(nogil=True)
 def _add_columns(source, index, first, last, out):
     for row in range(out.shape[0]):
-        for j in range(first, last):
-            out[row, j] = 0
+        out[row, first:last] = 0
     for i in range(source.shape[0]):
-        row = index[i]
-        for j in range(first, last):
-            out[row, j] += source[i, j]
+        _add_row(source[i, first:last], out[index[i], first:last])
 
 
 def _scatter_add(source, index, out):
@@ -58,4 +62,29 @@ def scatter_add(source: np.ndarray, index: np.ndarray, *, rows: int) -> np.ndarr
     out = np.empty((rows, source.shape[1]), source.dtype)
     packed = read_only(np.ascontiguousarray(source), np.ascontiguousarray(index, np.int64))
     _compiled[source.size >= PARALLEL_FROM](*packed, out)
+    return out
+
+
+@vector
+def _copy_row(x, y):
+    for j in range(y.size):
+        y[j] = x[j]
+
+
+def _take_rows(table, index, out):
+    for i in prange(index.size):
+        _copy_row(table[index[i]], out[i])
+
+
+_taken = serial_and_parallel(_take_rows)[True]
+
+
+def _is_large(table: np.ndarray, index: np.ndarray) -> bool:
+    return index.size * table.shape[1] >= LARGE
+
+
+@kernel("take_rows", impl="numba", device="cpu", dtypes="f4 f8", when=_is_large, cost=take_rows_cost)
+def take_rows(table: np.ndarray, index: np.ndarray) -> np.ndarray:
+    out = np.empty((index.size, table.shape[1]), table.dtype)
+    _taken(*read_only(np.ascontiguousarray(table), np.ascontiguousarray(index, np.int64)), out)
     return out

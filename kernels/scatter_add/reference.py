@@ -28,3 +28,15 @@ def scatter_add(source: Any, index: Any, *, rows: int) -> Any:
     out = xp.zeros((rows, source.shape[1]), wide.dtype)
     xp.add.at(out, index, wide)
     return out.astype(source.dtype, copy=False)
+
+
+def take_rows_cost(table: Any, index: Any) -> Cost:
+    """Reads and writes a row for each index."""
+    row = table.itemsize * table.shape[1]
+    return Cost(bytes=2 * index.size * row + index.nbytes, flops=0)
+
+
+@kernel("take_rows", cost=take_rows_cost)
+def take_rows(table: Any, index: Any) -> Any:
+    """``table[index]``: of [rows, width] the rows at ``index`` [n], integers from 0 to ``rows`` - 1."""
+    return table.take(index, axis=0)

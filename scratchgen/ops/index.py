@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import kernels
 from ..declare import method, primitive
-from ..kernels.arrays import array_module
+from ..kernels.arrays import LARGE, array_module
 from ..tensor import Tensor, as_tensor, wrap
 from .dims import normalize_dim
 from .mask import compress, masked_fill
@@ -273,9 +274,14 @@ def _embedding_vjp(g: Tensor, y: Any, weight: Any, index: Tensor, *, padding: in
     return add_at(g, (index,), (0,), weight.shape), None
 
 
-_embedding = primitive(
-    "embedding", lambda weight, index, *, padding: _take_at(weight, index, dims=(0,)), _embedding_vjp, save="index"
-)
+def _embedding_forward(weight: Any, index: Any, *, padding: int | None) -> Any:
+    if type(weight) is np.ndarray and index.size * weight.shape[1] >= LARGE:
+        rows = kernels.select("take_rows", "cpu", (weight, index), {}).fn(weight, index.reshape(-1))
+        return rows.reshape(*index.shape, weight.shape[1])
+    return _take_at(weight, index, dims=(0,))
+
+
+_embedding = primitive("embedding", _embedding_forward, _embedding_vjp, save="index")
 
 
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
