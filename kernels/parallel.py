@@ -10,9 +10,9 @@ addresses of arrays), ``unit`` says which part of the work to do. ``run`` calls 
         call = record(call, CALL)
         ...
     halve = c_function(_halve, "halve")
-    run(halve, CALL, units, x=x.ctypes.data, y=y.ctypes.data, count=x.size)
+    run(halve, with_arrays(make(CALL, {"count": x.size}), x=x, y=y), units)
 
-Whoever calls ``run`` keeps the arrays alive.
+A record of sizes can be made once and kept; ``with_arrays`` is all there is to do for each call.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from numba.extending import intrinsic
 
 from .numba_config import njit, prange, renamed, specialise
 
-__all__ = ["array", "c_function", "fields", "record", "reference", "run"]
+__all__ = ["array", "c_function", "fields", "make", "record", "reference", "run", "with_arrays"]
 
 
 def fields(names: str) -> np.dtype:
@@ -97,7 +97,19 @@ _in_turn = specialise(_run, "in_turn", {})
 _in_parallel = specialise(_run, "in_parallel", {}, parallel=True)
 
 
-def run(function: Any, dtype: np.dtype, units: int, parallel: bool = True, **values: int) -> None:
-    """Call a ``c_function`` with a record of ``values`` for each of ``units``, over all threads if ``parallel``."""
-    call = np.array([tuple([values[name] for name in dtype.names or ()])], dtype)
-    (_in_parallel if parallel and units > 1 else _in_turn)(function.address, call.ctypes.data, units)
+def run(function: Any, call: np.ndarray, units: int) -> None:
+    """Call a ``c_function`` with the record ``call``, an array of one, for each of ``units``, over all threads."""
+    (_in_parallel if units > 1 else _in_turn)(function.address, call.ctypes.data, units)
+
+
+def make(dtype: np.dtype, values: dict[str, int]) -> np.ndarray:
+    """A record as an array of one; fields that are not given are 0."""
+    return np.array([tuple([values.get(name, 0) for name in dtype.names or ()])], dtype)
+
+
+def with_arrays(call: np.ndarray, **arrays: np.ndarray) -> np.ndarray:
+    """A copy of a record with the addresses of arrays in it. Whoever runs it keeps the arrays alive."""
+    call = call.copy()
+    for name, a in arrays.items():
+        call[name] = a.ctypes.data
+    return call

@@ -4,6 +4,6 @@ from ..registry import provide
 from . import cases, depthwise, reference
 
 provide("scratchgen.kernels.conv2d.winograd", "cpu", "conv2d", "conv2d_input", "conv2d_weight")
-provide("scratchgen.kernels.conv2d.direct", "cpu", "conv2d", "conv2d_input", "conv2d_weight")
+provide("scratchgen.kernels.conv2d.direct", "cpu", "conv2d", "conv2d_input", "conv2d_weight", "conv2d_weight_bias")
 
 __all__ = ["cases", "depthwise", "reference"]

@@ -81,3 +81,9 @@ def weight_gradients(rng: np.random.Generator) -> Iterator[Case]:
     """From inputs and outputs alone."""
     for name, x, w, y, how in _problems(rng):
         yield Case(name, (x, y), {"size": w.shape[2:], **how})
+
+
+@cases("conv2d_weight_bias")
+def weight_and_bias_gradients(rng: np.random.Generator) -> Iterator[Case]:
+    """As ``conv2d_weight``."""
+    yield from weight_gradients(rng)

@@ -19,9 +19,9 @@ import numba
 import numpy as np
 
 from ..arrays import channels_last
-from ..parallel import run
+from ..parallel import make, run, with_arrays
 from ..registry import kernel
-from .direct_loops import CALL, JOB, NARROW, PANEL, ROWS, convolve, finish, pack, weigh
+from .direct_loops import CALL, JOB, LANES, NARROW, PANEL, ROWS, convolve, finish, pack, weigh
 from .reference import Pair, conv2d_cost, conv2d_input_cost, conv2d_weight_cost
 
 BAND_BYTES = 384 << 10  # of input and output in work; with the weights they fit a second-level cache
@@ -30,6 +30,7 @@ UNITS = 8  # of work, at least where there are as many rows: for as many threads
 SUMS_BYTES = 1 << 20  # of the weight gradient's partial sums
 LEAST_WORK = 1 << 16  # multiplications; below, the reference in NumPy is as quick
 F4 = np.dtype(np.float32)
+_CHANNELS_LAST = np.empty((2, 2, 2, 2)).transpose(0, 3, 1, 2)  # for `empty_like`, whose arrays own their memory
 
 
 class Axis(NamedTuple):
@@ -50,7 +51,8 @@ class Plan(NamedTuple):
     rows: int
     taps: np.ndarray
     jobs: np.ndarray
-    runs: np.ndarray
+    table: np.ndarray  # where a tap's channel lies in the window
+    stretches: np.ndarray  # where what lies side by side begins
     tiles: np.ndarray
 
 
@@ -81,32 +83,33 @@ def plan(
     step = stride if axes is correlation else (1, 1)
     (top, deep, _), (left, _, wide) = (_extent(phases, s) for phases, s in zip((rows, columns), step))
     pitch = pitch or wide * channels
-    jobs, runs, tiles, order = [], [], [], []
+    jobs, table, stretches, tiles, order = [], [], [], [], []
     for r in rows:
         for c in columns:
-            places = [place - left for place, _ in c.taps]
-            merged = places == list(range(places[0], places[0] + len(places))) if places else False
-            starts = places[:1] if merged else places
-            first_run, depth, cut = len(runs), len(order) * channels, split(c.outputs)
-            runs += [(place - top) * pitch + start * channels for place, _ in r.taps for start in starts]
+            starts = [place - left for place, _ in c.taps]
+            depth, cut = len(table) * channels, split(c.outputs)
+            taps_of_row = [(place - top) * pitch for place, _ in r.taps]
+            table += [row + start * channels for row in taps_of_row for start in starts]
             order += [(i, j) for _, i in r.taps for _, j in c.taps]
+            together = starts == list(range(len(starts)))
+            stretches += [row + start * channels for row in taps_of_row for start in starts[: 1 if together else None]]
             jobs.append(
                 (
                     (r.first * size[1] + c.first) * outs,
                     r.outputs,
                     c.outputs,
-                    len(r.taps) if places else 0,
+                    len(r.taps) if starts else 0,
                     r.taps[0][0] - top if r.taps else 0,
                     r.taps[1][0] - r.taps[0][0] if len(r.taps) > 1 else 1,
-                    first_run,
-                    len(starts),
-                    channels * (len(places) if merged else 1),
+                    len(starts) * channels,
                     depth,
                     len(tiles),
                     len(cut),
+                    1 if together else len(starts),
                 )
             )
             tiles += cut
+    by_channel = np.array(table).reshape(-1, 1) + np.arange(channels)
     return Plan(
         top,
         left,
@@ -115,9 +118,15 @@ def plan(
         max(phase.outputs for phase in rows),
         np.array(order, np.int64).reshape(-1, 2),
         np.array(jobs, JOB),
-        np.array(runs, np.int64),
+        _table(by_channel),
+        np.array(stretches, np.int64),
         np.array(tiles, np.int64),
     )
+
+
+def _table(places: np.ndarray) -> np.ndarray:
+    """``places`` as a table for tiles, which read one entry more."""
+    return np.append(places.reshape(-1), 0).astype(np.int32)
 
 
 def _extent(phases: list[Axis], step: int) -> tuple[int, int, int]:
@@ -146,15 +155,14 @@ def split(count: int, exact: bool = True) -> list[int]:
 # --- the three ops
 
 
-def _image(x: np.ndarray, p: Plan, groups: int, step: Pair) -> dict[str, int]:
-    """``x`` (N, C, H, W) in any strides and its windows, as the loops are told."""
-    _, c, height, width = x.shape
-    image_step, channel_step, height_step, width_step = (s // x.itemsize for s in x.strides)
+def _image(shape: tuple, strides: tuple, p: Plan, groups: int, step: Pair) -> dict[str, int]:
+    """An image (N, C, H, W) in any strides and its windows, as the loops are told."""
+    _, c, height, width = shape
+    image_step, channel_step, height_step, width_step = (s // 4 for s in strides)
     channel_step = channel_step if c > 1 else 1
     inside = p.top >= 0 and p.left >= 0 and p.left + p.columns <= width
     inside = inside and p.top + (p.rows - 1) * step[0] + p.reach <= height
     return {
-        "x": x.ctypes.data,
         "image_step": image_step,
         "height_step": height_step,
         "width_step": width_step,
@@ -169,6 +177,8 @@ def _image(x: np.ndarray, p: Plan, groups: int, step: Pair) -> dict[str, int]:
         "row_step": step[0],
         "pixel_step": step[1] * (c // groups),
         "in_place": inside and groups == 1 and channel_step == 1 and width_step == c,
+        "images": shape[0],
+        "groups": groups,
     }
 
 
@@ -178,83 +188,80 @@ def _band(images: int, rows: int, row_bytes: int) -> int:
     return min(rows, fitting, max(1, rows * images // UNITS))
 
 
-def _buffers(image: dict[str, int], band: int) -> np.ndarray:
-    """Room for the window of one band for each thread; a tile may read a few numbers beyond it."""
+def _window_size(image: dict[str, int], band: int) -> int:
+    """Numbers in the window of one band, and a few that a tile may read beyond it."""
     rows = 0 if image["in_place"] else (band - 1) * image["row_step"] + image["reach"]
-    return np.empty((numba.get_num_threads(), rows * image["columns"] * image["channels"] + ROWS[0]), F4)
+    return rows * image["columns"] * image["channels"] + ROWS[0]
 
 
-def _run(parts: list[Any], units: list[int], arrays: dict[str, np.ndarray], numbers: dict[str, int]) -> None:
-    """Run loops one after another with one record of arguments; those that are not given are 0."""
-    addresses = {name: a.ctypes.data for name, a in arrays.items()}
-    values = dict.fromkeys(CALL.names or (), 0) | numbers | addresses
-    for part, count in zip(parts, units):
-        run(part, CALL, count, **values)
+class Prepared(NamedTuple):
+    """What an op needs besides its arrays: the record, what its addresses point to, and sizes of what to allocate."""
+
+    call: np.ndarray
+    plan: Plan
+    panels: int
+    packed: int
+    buffer: int
 
 
-def _gather(
-    axes: Any,
-    x: np.ndarray,
-    w: np.ndarray,
-    b: np.ndarray | None,
-    size: Pair,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-) -> np.ndarray:
-    """An image of which every pixel is a sum over taps that ``axes`` gives; ``w`` as in the op."""
+@lru_cache(maxsize=256)
+def _prepare(
+    axes: Any, x_shape: tuple, x_strides: tuple, w_shape: tuple, w_strides: tuple, size: Pair, how: tuple, groups: int
+) -> Prepared:
+    """For an image every pixel of which is a sum over taps that ``axes`` gives; ``w`` as in the op."""
     forward = axes is correlation
-    outs, channels = (len(w) // groups, w.shape[1]) if forward else (w.shape[1], len(w) // groups)
-    taps, shape = w.shape[2:], (len(x), *size, outs * groups)
-    if taps == stride == (1, 1) and padding == (0, 0) and groups == 1 and lies_channels_last(x):
-        x, size = _folded(x), _rectangle(math.prod(shape[:3]))
+    first, second = w_shape[0] // groups, w_shape[1]
+    outs, channels = (first, second) if forward else (second, first)
+    stride = how[0]
     step, apart = (stride, (1, 1)) if forward else ((1, 1), stride)
-    how = (axes, size, taps, stride, padding, dilation, channels, outs * groups)
-    p = plan(*how, 0)
-    image = _image(x, p, groups, step)
+    about = (axes, size, w_shape[2:], *how, channels, outs * groups)
+    p = plan(*about, 0)
+    image = _image(x_shape, x_strides, p, groups, step)
     if image["in_place"]:
-        p = plan(*how, image["height_step"])
+        p = plan(*about, image["height_step"])
     narrow = outs <= NARROW and channels >= 4 * NARROW
     panels, wide = (outs, 1) if narrow else (-(-outs // PANEL), PANEL)
-    out_apart, in_apart, row_apart, column_apart = (s // w.itemsize for s in w.strides)
-    y = np.empty((len(x), *size, outs * groups), F4)
-    band = _band(len(x) * groups, p.rows, 4 * size[1] * outs + 4 * image["columns"] * channels * step[0])
-    buffers = _buffers(image, band)
-    arrays = {
-        "jobs": p.jobs,
-        "runs": p.runs,
-        "tiles": p.tiles,
-        "taps": p.taps,
-        "w": w,
-        "packed": np.empty(groups * panels * len(p.taps) * channels * wide, F4),
-        "bias": np.zeros(outs * groups, F4) if b is None else np.ascontiguousarray(b),
-        "y": y,
-        "buffers": buffers,
-    }
+    out_apart, in_apart, row_apart, column_apart = (s // 4 for s in w_strides)
+    band = _band(x_shape[0] * groups, p.rows, 4 * size[1] * outs + 4 * image["columns"] * channels * step[0])
+    buffer = _window_size(image, band)
     numbers = image | {
         "job_count": len(p.jobs),
         "tile_count": len(p.tiles),
         "tap_count": len(p.taps),
-        "group_apart": len(w) // groups * out_apart,
+        "group_apart": first * out_apart,
         "out_apart": out_apart if forward else in_apart,
         "in_apart": in_apart if forward else out_apart,
         "row_apart": row_apart,
         "column_apart": column_apart,
         "narrow": narrow,
-        "images": len(x),
         "rows": p.rows,
         "size": size[0] * size[1] * outs * groups,
         "outs": outs,
-        "groups": groups,
         "y_row": apart[0] * size[1] * outs * groups,
         "y_pixel": apart[1] * outs * groups,
         "band": band,
-        "buffer": buffers.shape[1],
-        "threads": len(buffers),
+        "buffer": buffer,
     }
-    _run([pack, convolve], [panels, len(buffers)], arrays, numbers)
-    return y.reshape(shape).transpose(0, 3, 1, 2)
+    call = with_arrays(make(CALL, numbers), jobs=p.jobs, tables=p.table, tiles=p.tiles, taps=p.taps)
+    return Prepared(call, p, panels, groups * panels * len(p.taps) * channels * wide, buffer)
+
+
+def _gather(
+    axes: Any, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, size: Pair, *how: Pair, groups: int
+) -> np.ndarray:
+    """``conv2d`` or ``conv2d_input``, by ``axes``; ``how`` is stride, padding and dilation."""
+    k = len(w) if axes is correlation else w.shape[1] * groups
+    y = np.empty_like(_CHANNELS_LAST, F4, shape=(len(x), k, *size))
+    if _is_product(w.shape[2:], *how[:2], groups) and lies_channels_last(x):
+        x, size = _folded(x), _rectangle(len(x) * math.prod(size))
+    ready = _prepare(axes, x.shape, x.strides, w.shape, w.strides, size, how, groups)
+    packed, buffers = np.empty(ready.packed, F4), np.empty((numba.get_num_threads(), ready.buffer), F4)
+    bias = np.zeros(k, F4) if b is None else np.ascontiguousarray(b)
+    call = with_arrays(ready.call, x=x, w=w, packed=packed, bias=bias, y=y, buffers=buffers)
+    call["threads"] = len(buffers)
+    run(pack, call, ready.panels)
+    run(convolve, call, len(buffers))
+    return y
 
 
 def _conv2d_when(x: Any, w: Any, b: Any, *, size: Pair, groups: int, **_: Any) -> bool:
@@ -274,7 +281,7 @@ def conv2d(
     groups: int,
 ) -> np.ndarray:
     """As the reference."""
-    return _gather(correlation, x, w, b, size, stride, padding, dilation, groups)
+    return _gather(correlation, x, w, b, size, stride, padding, dilation, groups=groups)
 
 
 def _conv2d_input_when(y: Any, w: Any, b: Any, *, groups: int, **_: Any) -> bool:
@@ -302,7 +309,7 @@ def conv2d_input(
     groups: int,
 ) -> np.ndarray:
     """As the reference."""
-    return _gather(transposed, y, w, b, size, stride, padding, dilation, groups)
+    return _gather(transposed, y, w, b, size, stride, padding, dilation, groups=groups)
 
 
 def _conv2d_weight_when(x: Any, y: Any, *, size: Pair, groups: int, **_: Any) -> bool:
@@ -323,67 +330,114 @@ def conv2d_weight(
     x: np.ndarray, y: np.ndarray, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> np.ndarray:
     """As the reference."""
-    channels, outs = x.shape[1] // groups, y.shape[1] // groups
-    plain = size == stride == (1, 1) and padding == (0, 0) and groups == 1
-    if plain and lies_channels_last(x) and lies_channels_last(y):
-        x, y = _folded(x), _folded(y)
-    rows, columns = y.shape[2:]
-    how = (correlation, (rows, columns), size, stride, padding, dilation, channels, 0)
-    p = plan(*how, 0)
-    length = int(p.jobs[0]["run"])
+    return _weigh(x, y, size, stride, padding, dilation, groups=groups)[0]
+
+
+@kernel(
+    "conv2d_weight_bias",
+    impl="direct",
+    device="cpu",
+    dtypes="f4",
+    when=_conv2d_weight_when,
+    cost=conv2d_weight_cost,
+    priority=5,
+)
+def conv2d_weight_bias(
+    x: np.ndarray, y: np.ndarray, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """As the reference; y is read once."""
+    return _weigh(x, y, size, stride, padding, dilation, groups=groups)
+
+
+class PreparedWeight(NamedTuple):
+    """As ``Prepared``: also the shape of the partial sums."""
+
+    call: np.ndarray
+    plan: Plan
+    tables: tuple[np.ndarray, np.ndarray]
+    sums: tuple[int, ...]
+    buffer: int
+
+
+@lru_cache(maxsize=256)
+def _prepare_weight(x_shape: tuple, x_strides: tuple, y_shape: tuple, size: Pair, how: tuple, groups: int) -> Any:
+    """For the gradient in the weight."""
+    channels, outs = x_shape[1] // groups, y_shape[1] // groups
+    rows, columns = y_shape[2:]
+    stride = how[0]
+    about = (correlation, (rows, columns), size, *how, channels, 0)
+    p = plan(*about, 0)
+    length = len(p.taps) * channels // len(p.stretches)
     swapped = outs <= NARROW and length > NARROW
     tiles = split(outs) if swapped else split(length, exact=False)
-    image = _image(x, p, groups, stride)
+    image = _image(x_shape, x_strides, p, groups, stride)
     image["in_place"] = image["in_place"] and sum(tiles) == (outs if swapped else length)  # reads nothing beyond
     if image["in_place"]:
-        p = plan(*how, image["height_step"])
+        p = plan(*about, image["height_step"])
     pitch = image["height_step"] if image["in_place"] else image["columns"] * channels
     band = max(1, min(rows, BAND_PIXELS // columns))
-    block = (groups, len(p.runs), *((outs, length) if swapped else (sum(tiles), outs)))
-    parts = max(1, min(len(x) * -(-rows // band), UNITS, SUMS_BYTES // (4 * math.prod(block))))
-    w = np.empty((outs * groups, channels, *size), F4)
-    buffers = _buffers(image, band)
+    block = (groups, len(p.stretches), *((outs, length) if swapped else (sum(tiles), -(-outs // LANES) * LANES)))
+    parts = max(1, min(x_shape[0] * -(-rows // band), UNITS, SUMS_BYTES // (4 * math.prod(block))))
+    parts = 1 << parts.bit_length() - 1  # so that two or four threads have equal shares
+    panel = 0 if swapped else (band * columns + 1) * PANEL  # and its sums
     line = columns * outs * groups
-    arrays = {
-        "jobs": p.jobs,
-        "runs": p.runs,
-        "tiles": np.array(tiles),
-        "taps": p.taps,
-        "w": w,
-        "y": channels_last(y),
-        "lines": np.arange(band) * (stride[0] * pitch),
-        "y_lines": np.arange(band) * line,
-        "sums": np.zeros((parts, *block), F4),
-        "buffers": buffers,
-    }
+    buffer = panel + _window_size(image, band)
     numbers = image | {
-        "run_count": len(p.runs),
+        "panel": panel,
+        "stretch_count": len(p.stretches),
         "tile_count": len(tiles),
         "tap_count": len(p.taps),
         "out_apart": channels * math.prod(size),
         "in_apart": math.prod(size),
         "row_apart": size[1],
-        "images": len(x),
         "rows": rows,
         "size": rows * line,
         "outs": outs,
-        "groups": groups,
         "y_row": line,
         "y_pixel": outs * groups,
         "parts": parts,
         "down": block[2],
         "across": block[3],
         "swapped": swapped,
-        "chunks": min(-(-UNITS // parts), -(-block[3] // PANEL)),
         "band": band,
-        "buffer": buffers.shape[1],
-        "threads": len(buffers),
+        "buffer": buffer,
     }
-    _run([weigh, finish], [len(buffers), -(-outs * groups // 16)], arrays, numbers)
-    return w
+    if swapped:
+        pixels = np.arange(columns) * (outs * groups)
+    else:
+        pixels = np.arange(band)[:, None] * (stride[0] * pitch) + np.arange(columns) * image["pixel_step"]
+    tables = _table(pixels), np.array(tiles)
+    call = with_arrays(
+        make(CALL, numbers), jobs=p.jobs, stretches=p.stretches, taps=p.taps, tables=tables[0], tiles=tables[1]
+    )
+    return PreparedWeight(call, p, tables, (parts, *block), buffer)
+
+
+def _weigh(x: np.ndarray, y: np.ndarray, size: Pair, *how: Pair, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """``conv2d_weight`` and the sums of y."""
+    w = np.empty((y.shape[1], x.shape[1] // groups, *size), F4)
+    bias = np.empty(len(w), F4)
+    y = y if lies_channels_last(y) else channels_last(y).transpose(0, 3, 1, 2)
+    if _is_product(size, *how[:2], groups) and lies_channels_last(x):
+        x, y = _folded(x), _folded(y)
+    ready = _prepare_weight(x.shape, x.strides, y.shape, size, how, groups)
+    threads = numba.get_num_threads()
+    sums, totals = np.zeros(ready.sums, F4), np.zeros((ready.sums[0], len(w)), F4)
+    buffers = np.empty((threads, ready.buffer), F4)
+    call = with_arrays(ready.call, x=x, y=y, w=w, bias=bias, sums=sums, totals=totals, buffers=buffers)
+    call["threads"] = threads
+    # Panels of one part can be done by several threads; which part a band belongs to never depends on these.
+    call["chunks"] = min(-(-threads // ready.sums[0]), -(-ready.sums[-1] // PANEL))
+    run(weigh, call, threads)
+    run(finish, call, groups * -(-len(w) // groups // LANES))
+    return w, bias
 
 
 # --- 1x1: pixels are the rows of a matrix, whatever image they belong to
+
+
+def _is_product(taps: Pair, stride: Pair, padding: Pair, groups: int) -> bool:
+    return taps == stride == (1, 1) and padding == (0, 0) and groups == 1
 
 
 def lies_channels_last(x: np.ndarray) -> bool:

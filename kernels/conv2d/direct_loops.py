@@ -1,8 +1,8 @@
 """The loops of direct convolution: one tile of accumulators in registers, and bands of rows that stay in cache.
 
-All three ops are sums of products over *runs*: stretches of memory in which the numbers to multiply lie side by side.
-For an output pixel of a channels-last convolution there is one run for each row of taps, S*C numbers long; for a
-weight there is one for each row of an image. ``reduce_tile`` multiplies the runs of several rows with vectors.
+All three ops are products of matrices, of which one is made of windows of an image and does not exist: where its
+numbers lie is the sum of a place for the row and a place for the column, and the latter are looked up in a table. So
+one tile product does all strides and dilations, and its inner loop has no branch at the ends of rows of pixels or taps.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ PANEL = VECTORS * LANES  # output channels of one tile
 # Rows of a tile: the one that fills the registers, and smaller ones which any number of rows is a sum of.
 ROWS = (WIDTH.rows, 5, 4, 3, 2, 1) if WIDTH.rows < 8 else (WIDTH.rows, 8, 7, 4, 2, 1)
 NARROW = LANES // 4  # up to so many outputs it is better to run vectors along the depth
+AHEAD = 8  # steps of depth that vectors are fetched before they are used: weights come from the second-level cache
+NEAREST = 32 << 10  # bytes of the first-level cache to count on
 LONGEST = 1024  # products added up one by one; more are added in parts, for accuracy
 
 
@@ -71,53 +73,68 @@ def _fma(builder: ir.IRBuilder, vector: ir.VectorType) -> Any:
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
 
 
+def _prefetch(builder: ir.IRBuilder, pointer: ir.Value, write: int = 0) -> None:
+    """Fetch a line into the first-level cache, whatever the pointer points to."""
+    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(prefetch, [builder.bitcast(pointer, byte), word(write), word(3), word(1)])
+
+
+def _table(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.Value:
+    """An int32 of a table, as int64."""
+    entries = builder.inttoptr(address, ir.IntType(32).as_pointer())
+    return builder.sext(builder.load(builder.gep(entries, [index])), INT)
+
+
 @cache
 def reduce_tile(rows: int, vectors: int, lanes: int) -> Any:
-    """An intrinsic for one tile of a sum of products over runs, kept in registers until all are added up.
+    """An intrinsic for one tile of a product, kept in registers until it is done.
 
-        tile(a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs)
+        tile(a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth)
 
-    c[i c_row + j] = start[i start_row + j]
-                     + sum over run < runs and k < depth of
-                       a[a_runs[run] + i a_row + k a_step] * b[run b_run + k b_step + j]
+    c[i c_row + j] = start[i start_row + j] + sum over k < depth of a[table[k] + i a_row] * b[k b_step + j]
 
     for ``i < rows`` and ``j < width``, where ``(vectors - 1) lanes < width <= vectors lanes``: nothing beyond is read
-    from ``b`` and ``start``, nor written. Addresses and strides as in ``simd.tile_product``; ``a_runs`` is the address
-    of int64 offsets. ``start`` may be ``c``.
+    from ``b`` and ``start``, nor written. All but sizes and strides (in elements) are addresses; ``table`` is one of
+    int32, with an entry more than is used. ``start`` may be ``c``.
     """
     vector = ir.VectorType(FLOAT, lanes)
-    signature = types.void(*[types.int64] * 14)
+    signature = types.void(*[types.int64] * 11)
 
     @intrinsic
-    def tile(typing, a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs):
+    def tile(typing, a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth):
         def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
-            a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs = values
+            a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth = values
             fma = _fma(builder, vector)
             masked = _Masked(builder, vector, builder.sub(width, INT((vectors - 1) * lanes)))
             sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(rows)]
             for place in chain(*sums):
                 builder.store(masked.zero, place)
 
-            def load(base: ir.Value, j: int, *offsets: ir.Value) -> ir.Value:
-                pointer = _vector_pointer(builder, base, vector, *offsets, INT(j * lanes))
+            def load(base: ir.Value, j: int, offset: ir.Value) -> ir.Value:
+                pointer = _vector_pointer(builder, base, vector, offset, INT(j * lanes))
                 return masked.load(pointer) if j == vectors - 1 else builder.load(pointer, align=4)
 
-            a_runs = builder.inttoptr(a_runs, INT.as_pointer())
-            with cgutils.for_range(builder, runs) as outer:
-                offset = builder.load(builder.gep(a_runs, [outer.index]))
-                a_base = builder.add(a, builder.shl(offset, INT(2)))
-                b_base = builder.add(b, builder.shl(builder.mul(outer.index, b_run), INT(2)))
-                with cgutils.for_range(builder, depth) as inner:
-                    b_at = builder.mul(inner.index, b_step)
-                    row_of_b = [load(b_base, j, b_at) for j in range(vectors)]
-                    a_at = builder.inttoptr(
-                        builder.add(a_base, builder.shl(builder.mul(inner.index, a_step), INT(2))), FLOAT.as_pointer()
-                    )
-                    for i in range(rows):
-                        value = builder.load(builder.gep(a_at, [builder.mul(a_row, INT(i))]))
-                        spread = simd._broadcast(builder, value, vector)
-                        for place, b_value in zip(sums[i], row_of_b):
-                            builder.store(builder.call(fma, [spread, b_value, builder.load(place)]), place)
+            for i in range(rows):  # what is written to; it may come from far
+                for j in range(vectors):
+                    pointer = _vector_pointer(builder, c, vector, builder.mul(c_row, INT(i)), INT(j * lanes))
+                    _prefetch(builder, pointer, write=1)
+            # The table is read one step ahead: where LLVM waits for an address, it moves all loads to the front.
+            following = cgutils.alloca_once_value(builder, _table(builder, table, INT(0)))
+            with cgutils.for_range(builder, depth) as loop:
+                offset = builder.shl(builder.load(following), INT(2))
+                builder.store(_table(builder, table, builder.add(loop.index, INT(1))), following)
+                row_of_b = [load(b, j, builder.mul(loop.index, b_step)) for j in range(vectors)]
+                ahead = builder.mul(builder.add(loop.index, INT(AHEAD)), b_step)
+                for j in range(vectors):
+                    _prefetch(builder, _vector_pointer(builder, b, vector, ahead, INT(j * lanes)))
+                a_at = builder.inttoptr(builder.add(a, offset), FLOAT.as_pointer())
+                for i in range(rows):
+                    value = builder.load(builder.gep(a_at, [builder.mul(a_row, INT(i))]))
+                    spread = simd._broadcast(builder, value, vector)
+                    for place, b_value in zip(sums[i], row_of_b):
+                        builder.store(builder.call(fma, [spread, b_value, builder.load(place)]), place)
             for i in range(rows):
                 for j, place in enumerate(sums[i]):
                     value = builder.fadd(builder.load(place), load(start, j, builder.mul(start_row, INT(i))))
@@ -135,40 +152,38 @@ def reduce_tile(rows: int, vectors: int, lanes: int) -> Any:
 
 @cache
 def dot_tile(rows: int, outs: int, lanes: int) -> Any:
-    """An intrinsic for as many sums of products over runs whose vectors run along the depth: for few outputs.
+    """An intrinsic for a product of few columns: vectors run along runs of the depth, which lie side by side in a.
 
-        tile(a, a_row, a_runs, b, b_out, start, c, c_row, depth, runs)
+        tile(a, a_row, table, b, b_out, start, c, c_row, run, runs)
 
-    c[i c_row + o] = start[o] + sum over run and k < depth of a[a_runs[run] + i a_row + k] * b[o b_out + run depth + k]
+    c[i c_row + o] = start[o] + sum over r < runs and k < run of a[table[r run] + i a_row + k] * b[o b_out + r run + k]
     """
     vector = ir.VectorType(FLOAT, lanes)
     signature = types.void(*[types.int64] * 10)
 
     @intrinsic
-    def tile(typing, a, a_row, a_runs, b, b_out, start, c, c_row, depth, runs):
+    def tile(typing, a, a_row, table, b, b_out, start, c, c_row, run, runs):
         def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
-            a, a_row, a_runs, b, b_out, start, c, c_row, depth, runs = values
+            a, a_row, table, b, b_out, start, c, c_row, run, runs = values
             fma = _fma(builder, vector)
             zero = vector([0.0] * lanes)
             sums = [[cgutils.alloca_once(builder, vector) for _ in range(outs)] for _ in range(rows)]
             for place in chain(*sums):
                 builder.store(zero, place)
-            a_runs = builder.inttoptr(a_runs, INT.as_pointer())
+            steps = builder.udiv(builder.add(run, INT(lanes - 1)), INT(lanes))
             with cgutils.for_range(builder, runs) as outer:
-                offset = builder.load(builder.gep(a_runs, [outer.index]))
-                b_at = builder.mul(outer.index, depth)
-                steps = builder.udiv(builder.add(depth, INT(lanes - 1)), INT(lanes))
+                b_at = builder.mul(outer.index, run)
+                offset = _table(builder, table, b_at)
                 with cgutils.for_range(builder, steps) as inner:
                     k = builder.mul(inner.index, INT(lanes))
-                    masked = _Masked(builder, vector, builder.sub(depth, k))
+                    masked = _Masked(builder, vector, builder.sub(run, k))
                     weights = [
                         masked.load(_vector_pointer(builder, b, vector, builder.mul(b_out, INT(o)), b_at, k))
                         for o in range(outs)
                     ]
                     for i in range(rows):
-                        value = masked.load(
-                            _vector_pointer(builder, a, vector, offset, builder.mul(a_row, INT(i)), k)
-                        )
+                        at = builder.mul(a_row, INT(i))
+                        value = masked.load(_vector_pointer(builder, a, vector, offset, at, k))
                         for place, weight in zip(sums[i], weights):
                             builder.store(builder.call(fma, [value, weight, builder.load(place)]), place)
             scalar = ir.FunctionType(FLOAT, [FLOAT, vector])
@@ -184,6 +199,33 @@ def dot_tile(rows: int, outs: int, lanes: int) -> Any:
         return signature, emit
 
     return tile
+
+
+@intrinsic
+def copy_panel(typing, source, source_row, target, sums, width, rows):
+    """Copy ``rows`` rows of ``width`` <= PANEL floats to rows of PANEL, filled up with zeros, and their sums to sums.
+
+    Rows of a large power of two bytes would fall on few lines of the first-level cache; these do not.
+    """
+
+    def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
+        source, source_row, target, sums, width, rows = values
+        vector = ir.VectorType(FLOAT, LANES)
+        masks = [_Masked(builder, vector, builder.sub(width, INT(j * LANES))) for j in range(VECTORS)]
+        totals = [cgutils.alloca_once(builder, vector) for _ in masks]
+        for total in totals:
+            builder.store(masks[0].zero, total)
+        with cgutils.for_range(builder, rows) as loop:
+            for j, (masked, total) in enumerate(zip(masks, totals)):
+                at, to = builder.mul(loop.index, source_row), builder.mul(loop.index, INT(PANEL))
+                value = masked.load(_vector_pointer(builder, source, vector, at, INT(j * LANES)))
+                builder.store(value, _vector_pointer(builder, target, vector, to, INT(j * LANES)), align=4)
+                builder.store(builder.fadd(builder.load(total), value), total)
+        for j, total in enumerate(totals):
+            builder.store(builder.load(total), _vector_pointer(builder, sums, vector, INT(j * LANES)), align=4)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), emit
 
 
 @intrinsic
@@ -228,48 +270,48 @@ _R0, _R1, _R2, _R3, _R4, _R5 = ROWS
 _dot_1x1, _dot_1x3, _dot_4x1, _dot_4x3 = (dot_tile(rows, outs, LANES) for rows in (1, 4) for outs in (1, 3))
 
 
-def _tile(rows, a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs):
+def _tile(rows, a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth):
     """The tile of ``rows`` by one or two vectors."""
     if width > LANES:
         if rows == _R0:
-            _w0(a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs)
+            _w0(a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth)
         elif rows == _R1:
-            _w1(a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs)
+            _w1(a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth)
         elif rows == _R2:
-            _w2(a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs)
+            _w2(a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth)
         elif rows == _R3:
-            _w3(a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs)
+            _w3(a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth)
         elif rows == _R4:
-            _w4(a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs)
+            _w4(a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth)
         else:
-            _w5(a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs)
+            _w5(a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth)
     elif rows == _R0:
-        _v0(a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs)
+        _v0(a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth)
     elif rows == _R1:
-        _v1(a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs)
+        _v1(a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth)
     elif rows == _R2:
-        _v2(a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs)
+        _v2(a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth)
     elif rows == _R3:
-        _v3(a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs)
+        _v3(a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth)
     elif rows == _R4:
-        _v4(a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs)
+        _v4(a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth)
     else:
-        _v5(a, a_row, a_step, a_runs, b, b_step, b_run, start, start_row, c, c_row, width, depth, runs)
+        _v5(a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth)
 
 
-def _dot(rows, outs, a, a_row, a_runs, b, b_out, start, c, c_row, depth, runs):
+def _dot(rows, outs, a, a_row, table, b, b_out, start, c, c_row, run, runs):
     """The tile of 1 or 4 pixels by 1 or 3 outputs."""
     if rows == 1 and outs == 1:
-        _dot_1x1(a, a_row, a_runs, b, b_out, start, c, c_row, depth, runs)
+        _dot_1x1(a, a_row, table, b, b_out, start, c, c_row, run, runs)
     elif rows == 1:
-        _dot_1x3(a, a_row, a_runs, b, b_out, start, c, c_row, depth, runs)
+        _dot_1x3(a, a_row, table, b, b_out, start, c, c_row, run, runs)
     elif outs == 1:
-        _dot_4x1(a, a_row, a_runs, b, b_out, start, c, c_row, depth, runs)
+        _dot_4x1(a, a_row, table, b, b_out, start, c, c_row, run, runs)
     else:
-        _dot_4x3(a, a_row, a_runs, b, b_out, start, c, c_row, depth, runs)
+        _dot_4x3(a, a_row, table, b, b_out, start, c, c_row, run, runs)
 
 
-tile = reference(_tile, 15)
+tile = reference(_tile, 12)
 dot = reference(_dot, 12)
 
 
@@ -282,10 +324,10 @@ CALL = fields(
     # windows: where the first begins, how many columns all of a row cover, how many rows one has, how far apart
     # they are, and whether they are read in place
     "top left columns reach row_step pixel_step in_place "
-    "jobs job_count runs run_count tiles tile_count taps tap_count "
+    "jobs job_count tables tiles tile_count taps tap_count "
     "w group_apart out_apart in_apart row_apart column_apart packed bias narrow "  # strides of w
     "y images rows size outs groups y_row y_pixel "  # rows and elements of an image of y
-    "lines y_lines sums parts down across swapped chunks "
+    "stretches stretch_count sums totals parts down across swapped chunks panel "
     "band buffers buffer threads"
 )
 
@@ -293,8 +335,9 @@ CALL = fields(
 JOB = fields(
     "first rows columns "  # where the first of its outputs lies in y; how many there are
     "tap_rows tap_top tap_step "  # rows of taps, the first one's place in the window and from one to the next
-    "first_run runs run depth "  # runs in a row of taps; length of a run; products of the jobs before this
-    "first_tile tiles"  # how a row of outputs is cut
+    "row_depth depth "  # products in a row of taps; products of the jobs before this
+    "first_tile tiles "  # how a row of outputs is cut
+    "stretches"  # in a row of taps
 )
 
 
@@ -356,26 +399,25 @@ inside = specialise(_inside, "direct", {})
 # --- images
 
 
-def _wide_row(call, job, source, begin, end, runs, tiles, w, bias, y, width):
-    """One row of outputs in up to PANEL channels: bias + the runs from ``begin`` to ``end`` times w."""
-    part = max(1, LONGEST // max(job.run, 1))
+def _wide_row(call, job, source, begin, end, table, tiles, w, bias, y, outs):
+    """One row of outputs in some panels of channels: bias + products ``begin`` to ``end`` of the windows and w."""
+    panel = PANEL * call.tap_count * call.channels
     for t in range(job.first_tile, job.first_tile + job.tiles):
-        start, start_row = bias, 0
-        for run in range(begin, max(end, begin + 1), part):
-            tile(
-                tiles[t], source, call.pixel_step, 1, runs + 8 * run, w + 4 * run * job.run * PANEL, PANEL,
-                job.run * PANEL, start, start_row, y, call.y_pixel, width, job.run, min(part, end - run),
-            )  # fmt: skip
-            start, start_row = y, call.y_pixel
+        for k in range(0, outs, PANEL):
+            start, start_row, target, weights = bias + 4 * k, 0, y + 4 * k, w + 4 * (k // PANEL * panel)
+            for d in range(begin, max(end, begin + 1), LONGEST):
+                tile(
+                    tiles[t], source, call.pixel_step, table + 4 * d, weights + 4 * d * PANEL, PANEL, start, start_row,
+                    target, call.y_pixel, min(PANEL, outs - k), min(LONGEST, end - d),
+                )  # fmt: skip
+                start, start_row = target, call.y_pixel
         source += 4 * tiles[t] * call.pixel_step
         y += 4 * tiles[t] * call.y_pixel
 
 
-def _narrow_row(call, job, source, begin, end, runs, w, bias, y):
+def _narrow_row(call, job, source, begin, end, table, w, bias, y):
     """One row of outputs in few channels, w (outs, depth)."""
     depth = call.tap_count * call.channels
-    runs += 8 * begin
-    w += 4 * begin * job.run
     j = 0
     while j < job.columns:
         pixels = 4 if job.columns - j >= 4 else 1
@@ -383,8 +425,9 @@ def _narrow_row(call, job, source, begin, end, runs, w, bias, y):
         while k < call.outs:
             count = 3 if call.outs - k >= 3 else 1
             dot(
-                pixels, count, source + 4 * j * call.pixel_step, call.pixel_step, runs, w + 4 * k * depth, depth,
-                bias + 4 * k, y + 4 * (j * call.y_pixel + k), call.y_pixel, job.run, end - begin,
+                pixels, count, source + 4 * j * call.pixel_step, call.pixel_step, table + 4 * begin,
+                w + 4 * (k * depth + begin), depth, bias + 4 * k, y + 4 * (j * call.y_pixel + k), call.y_pixel,
+                call.channels, (end - begin) // call.channels,
             )  # fmt: skip
             k += count
         j += pixels
@@ -421,8 +464,10 @@ def _convolve(call, thread):
     call = record(call, CALL)
     jobs, tiles = array(call.jobs, call.job_count, JOB), array(call.tiles, call.tile_count, np.int64)
     outs, depth = call.outs, call.tap_count * call.channels
-    wide = outs if call.narrow else PANEL
-    packed = (outs + wide - 1) // wide * wide * depth  # weights of a group
+    panel = outs if call.narrow else PANEL
+    packed = (outs + panel - 1) // panel * panel * depth  # weights of a group
+    # As many panels at a time as have weights that stay in the first-level cache.
+    wide = outs if call.narrow else max(1, NEAREST // (4 * PANEL * depth)) * PANEL
     bands = (call.rows + call.band - 1) // call.band
     for unit in range(thread, call.images * bands * call.groups, call.threads):
         image, place = unit // (bands * call.groups), unit % (bands * call.groups)
@@ -438,14 +483,13 @@ def _convolve(call, thread):
                 for i in range(first, min(last, job.rows)):
                     row = call.top + i * call.row_step + job.tap_top
                     low, high = inside(row, job.tap_step, job.tap_rows, call.height)
-                    begin, end = low * job.runs, high * job.runs
+                    begin, end = low * job.row_depth, high * job.row_depth
                     source = window + 4 * (i - first) * call.row_step * pitch
-                    y, runs = corner + 4 * (i * call.y_row + k), call.runs + 8 * job.first_run
+                    y, table = corner + 4 * (i * call.y_row + k), call.tables + 4 * job.depth
                     if call.narrow:
-                        narrow_row(call, job, source, begin, end, runs, w, bias, y)
+                        narrow_row(call, job, source, begin, end, table, w, bias, y)
                     else:
-                        width = min(PANEL, outs - k)
-                        wide_row(call, job, source, begin, end, runs, tiles, w, bias + 4 * k, y, width)
+                        wide_row(call, job, source, begin, end, table, tiles, w, bias + 4 * k, y, min(wide, outs - k))
 
 
 pack = c_function(_pack, "direct")
@@ -455,70 +499,129 @@ convolve = c_function(_convolve, "direct")
 # --- weights
 
 
-def _weigh(call, thread):
-    """The products of x and y that belong to a weight, added up over bands of rows of all images.
+def _add_columns(y, y_row, totals, rows):
+    """Add ``rows`` rows of ``y``, ``y_row`` apart, to ``totals``."""
+    columns = totals.size
+    for k in range(columns):
+        total = np.float32(0)
+        for i in range(rows):
+            total += array(y + 4 * i * y_row, columns, np.float32)[k]
+        totals[k] += total
 
-    sums is (parts, groups, runs, length of a run, outs), or if ``swapped`` (..., outs, length of a run): vectors run
-    along the last. Which part a band is added to does not depend on the number of threads.
+
+def _weigh_panel(call, job, part, group, first, last, window, pitch, k, y):
+    """One panel of outputs' weights from a band: windows of x, transposed, times the panel of y, (pixels, PANEL)."""
+    tiles = array(call.tiles, call.tile_count, np.int64)
+    stretches = array(call.stretches, call.stretch_count, np.int64)
+    width = min(PANEL, call.outs - k)
+    for n in range(call.stretch_count):
+        row = call.top + first * call.row_step + job.tap_top + n // job.stretches * job.tap_step
+        low, high = inside(row, call.row_step, last - first, call.height)
+        source = window + 4 * stretches[n]
+        place = (part * call.groups + group) * call.stretch_count + n
+        target = call.sums + 4 * (place * call.down * call.across + k)
+        skipped = low * job.columns
+        for rows in tiles:
+            tile(
+                rows, source, 1, call.tables + 4 * skipped, y + 4 * skipped * PANEL, PANEL, target, call.across,
+                target, call.across, width, (high - low) * job.columns,
+            )  # fmt: skip
+            source += 4 * rows
+            target += 4 * rows * call.across
+
+
+def _weigh_swapped(call, job, part, group, first, last, window, pitch, k, y):
+    """For few outputs: a panel of a stretch of weights, from the y of all outputs times rows of windows."""
+    tiles = array(call.tiles, call.tile_count, np.int64)
+    stretches = array(call.stretches, call.stretch_count, np.int64)
+    width = min(PANEL, call.across - k)
+    for n in range(call.stretch_count):
+        row = call.top + first * call.row_step + job.tap_top + n // job.stretches * job.tap_step
+        low, high = inside(row, call.row_step, last - first, call.height)
+        place = (part * call.groups + group) * call.stretch_count + n
+        for i in range(low, high):
+            b = window + 4 * (stretches[n] + i * call.row_step * pitch + k)
+            source = y + 4 * i * call.y_row
+            target = call.sums + 4 * (place * call.down * call.across + k)
+            for rows in tiles:
+                tile(
+                    rows, source, 1, call.tables, b, call.pixel_step, target, call.across, target, call.across, width,
+                    job.columns,
+                )  # fmt: skip
+                source += 4 * rows
+                target += 4 * rows * call.across
+
+
+add_columns = specialise(_add_columns, "direct", {})
+weigh_panel = specialise(_weigh_panel, "direct", {})
+weigh_swapped = specialise(_weigh_swapped, "direct", {})
+
+
+def _weigh(call, thread):
+    """The products of x and y that belong to a weight, and sums of y, added up over bands of rows of all images.
+
+    sums is (parts, groups, stretches, length of a stretch, outs in whole vectors), or if ``swapped`` (..., outs, length
+    of a stretch): vectors run along the last. A stretch is what of a window lies side by side: a row of taps, or one
+    tap. Which part a band is added to does not depend on the number of threads.
     """
     call = record(call, CALL)
     job = array(call.jobs, 1, JOB)[0]
-    runs, tiles = array(call.runs, call.run_count, np.int64), array(call.tiles, call.tile_count, np.int64)
-    outs, down, across = call.outs, call.down, call.across
-    width = job.run if call.swapped else outs
-    bands = (call.rows + call.band - 1) // call.band
-    total = call.images * bands
+    buffer = call.buffers + 4 * thread * call.buffer
+    images, bands = call.images, (call.rows + call.band - 1) // call.band
+    width = call.across if call.swapped else call.outs
     for unit in range(thread, call.parts * call.chunks, call.threads):
         part, chunk = unit // call.chunks, unit % call.chunks
-        for place in range(part * total // call.parts, (part + 1) * total // call.parts):
+        for place in range(part * images * bands // call.parts, (part + 1) * images * bands // call.parts):
             image, first = place // bands, place % bands * call.band
             last = min(first + call.band, call.rows)
             for g in range(call.groups):
-                window, pitch = window_of(call, image, g, first, last - first, call.buffers + 4 * thread * call.buffer)
+                window, pitch = window_of(call, image, g, first, last - first, buffer + 4 * call.panel)
+                y = call.y + 4 * (image * call.size + first * call.y_row + g * call.outs)
+                totals = array(call.totals + 4 * (part * call.groups + g) * call.outs, call.outs, np.float32)
                 for k in range(chunk * PANEL, width, call.chunks * PANEL):
-                    count = min(PANEL, width - k)
-                    for run in range(call.run_count):
-                        row = call.top + first * call.row_step + job.tap_top + run // job.runs * job.tap_step
-                        low, high = inside(row, call.row_step, last - first, call.height)
-                        source = window + 4 * (runs[run] + low * call.row_step * pitch)
-                        y = call.y + 4 * (image * call.size + (first + low) * call.y_row + g * outs)
-                        target = call.sums + 4 * (
-                            ((part * call.groups + g) * call.run_count + run) * down * across + k
-                        )
-                        for n in range(call.tile_count):
-                            if call.swapped:
-                                tile(
-                                    tiles[n], y, 1, call.y_pixel, call.y_lines, source + 4 * k, call.pixel_step,
-                                    call.row_step * pitch, target, across, target, across, count, job.columns,
-                                    high - low,
-                                )  # fmt: skip
-                                y += 4 * tiles[n]
-                            else:
-                                tile(
-                                    tiles[n], source, 1, call.pixel_step, call.lines, y + 4 * k, call.y_pixel,
-                                    call.y_row, target, across, target, across, count, job.columns, high - low,
-                                )  # fmt: skip
-                                source += 4 * tiles[n]
-                            target += 4 * tiles[n] * across
+                    if call.swapped:
+                        if k == 0:
+                            add_columns(y, call.y_pixel, totals, (last - first) * job.columns)
+                        weigh_swapped(call, job, part, g, first, last, window, pitch, k, y)
+                        continue
+                    sums = buffer + 4 * (call.panel - PANEL)
+                    copy_panel(
+                        y + 4 * k, call.y_pixel, buffer, sums, min(PANEL, width - k), (last - first) * job.columns
+                    )
+                    add_columns(sums, PANEL, totals[k : k + PANEL], 1)
+                    weigh_panel(call, job, part, g, first, last, window, pitch, k, buffer)
 
 
 def _finish(call, block):
-    """Add up the parts of the weights of 16 outputs and write them to w (K, C/G, R, S)."""
+    """Add up the parts of LANES weights and of their bias; write those to w (K, C/G, R, S)."""
     call = record(call, CALL)
-    outs, channels, in_run = call.outs, call.channels, call.tap_count // call.run_count
+    outs, channels, together = call.outs, call.channels, call.tap_count // call.stretch_count
+    blocks = (outs + LANES - 1) // LANES
+    g, first = block // blocks, block % blocks * LANES
+    count = min(LANES, outs - first)
     taps = array(call.taps, (call.tap_count, 2), np.int64)
-    w = array(call.w, call.groups * outs * call.out_apart, np.float32)
-    sums = array(call.sums, (call.parts, call.groups, call.run_count, call.down, call.across), np.float32)
-    for k in range(16 * block, min(16 * block + 16, call.groups * outs)):
-        g, o = k // outs, k % outs
-        for t in range(call.tap_count):
-            run, place = t // in_run, t % in_run * channels
-            at = k * call.out_apart + taps[t, 0] * call.row_apart + taps[t, 1]
-            for c in range(channels):
-                total = np.float32(0)
-                for part in range(call.parts):
-                    total += sums[part, g, run, o, place + c] if call.swapped else sums[part, g, run, place + c, o]
-                w[at + c * call.in_apart] = total
+    sums = array(call.sums, (call.parts, call.groups, call.stretch_count, call.down, call.across), np.float32)
+    w = array(call.w, (call.groups * outs, call.out_apart), np.float32)
+    totals = np.empty(LANES, np.float32)
+    for t in range(call.tap_count):
+        stretch, place = t // together, t % together * channels
+        at = taps[t, 0] * call.row_apart + taps[t, 1]
+        for c in range(channels):
+            if call.swapped:
+                for k in range(count):
+                    totals[k] = sums[:, g, stretch, first + k, place + c].sum()
+            else:
+                for k in range(LANES):
+                    totals[k] = sums[0, g, stretch, place + c, first + k]
+                for part in range(1, call.parts):
+                    for k in range(LANES):
+                        totals[k] += sums[part, g, stretch, place + c, first + k]
+            for k in range(count):
+                w[g * outs + first + k, at + c * call.in_apart] = totals[k]
+    bias = array(call.bias, call.groups * outs, np.float32)
+    parts = array(call.totals, (call.parts, call.groups * outs), np.float32)
+    for k in range(g * outs + first, g * outs + first + count):
+        bias[k] = parts[:, k].sum()
 
 
 weigh = c_function(_weigh, "direct")

@@ -22,6 +22,7 @@ from typing import Any
 
 from ..arrays import array_module, channels_last, widen
 from ..registry import Cost, kernel
+from ..sums import accurate_sum
 
 Pair = tuple[int, int]
 Block = tuple[slice, slice]  # of images and of their output rows
@@ -91,6 +92,15 @@ def conv2d_weight(x: Any, y: Any, *, size: Pair, stride: Pair, padding: Pair, di
         w += xp.matmul(by_group(columns).swapaxes(1, 2), by_group(y_last[block].reshape(-1, groups, k)))
     w = w.reshape(groups, *size, c, k).transpose(0, 4, 3, 1, 2).reshape(groups * k, c, *size)
     return w.astype(x.dtype, order="C", copy=False)
+
+
+@kernel("conv2d_weight_bias", cost=conv2d_weight_cost)
+def conv2d_weight_bias(
+    x: Any, y: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> tuple[Any, Any]:
+    """``conv2d_weight``, and b (K,): the sum of y over images and pixels."""
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return conv2d_weight(x, y, size=size, **how), accurate_sum(y, (0, 2, 3))
 
 
 # --------------------------------------------------------------------------------------------- windows as matrices

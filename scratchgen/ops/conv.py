@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..declare import Primitive, primitive
+from .. import kernels
+from ..autograd import Node
+from ..declare import OPS, Primitive, primitive
 from ..tensor import Tensor
 from .shape import reshape
 from .spatial import Sizes, as_images, each, lengths_of, like_input
@@ -14,9 +16,29 @@ __all__ = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"]
 # x (N, C, H, W), w (K, C/groups, R, S) and z (N, K, P, Q) are joined by one relation that is linear in each of x and w:
 # z = conv2d(x, w). The other two ops are its transposes, and any derivative of one of the three is another of them.
 # ``size`` is the height and width of what an op computes; ``how`` is stride, padding, dilation and groups, the same in
-# all three. The bias rides along because kernels add it while the result is still in the cache.
+# all. The bias rides along because kernels add it while the result is still in the cache.
 
-_conv2d: Primitive = primitive(
+
+class _Convolution(Primitive):
+    """A primitive whose gradients in weight and bias come from one pass over ``g``, if that is how they are made."""
+
+    __slots__ = ()
+
+    def vjp(self, node: Node, g: Tensor, needs: tuple, create_graph: bool) -> list:
+        x, how = node.inputs[0], {**node.attrs, "size": node.inputs[1].shape[2:]}
+        both = needs[1] and needs[2] and _made_alike("conv2d_weight", "conv2d_weight_bias", x, g, how)
+        grads = super().vjp(node, g, (needs[0], not both and needs[1], not both and needs[2]), create_graph)
+        return [grads[0], *_conv2d_weight_bias(x, g, **how)] if both else grads
+
+
+def _made_alike(one: str, other: str, x: Tensor, g: Tensor, how: dict) -> bool:
+    """Whether two ops are done by kernels of one name: not, say, a fast one and the reference."""
+    arrays, device = (x.array, g.array), x.device.type
+    return kernels.select(one, device, arrays, how).impl == kernels.select(other, device, arrays, how).impl
+
+
+_conv2d: Primitive
+OPS["conv2d"] = _conv2d = _Convolution(
     "conv2d",
     None,
     (
@@ -25,6 +47,8 @@ _conv2d: Primitive = primitive(
         lambda g, z, x, w, b, *, size, **how: g.sum((0, 2, 3)),
     ),
     save="x w",
+    broadcasts=False,
+    several=False,
 )
 _conv2d_input: Primitive = primitive(
     "conv2d_input",
@@ -44,6 +68,16 @@ _conv2d_weight: Primitive = primitive(
         lambda g, w, x, z, *, size, **how: _conv2d(x, g, None, size=z.shape[2:], **how),
     ),
     save="x z",
+)
+_conv2d_weight_bias: Primitive = primitive(
+    "conv2d_weight_bias",  # the gradients of conv2d in its weight and its bias
+    None,
+    lambda g, _, x, z, *, size, **how: (
+        _conv2d_input(z, g[0], None, size=x.shape[2:], **how),
+        _conv2d(x, *g, size=z.shape[2:], **how),
+    ),
+    save="x z",
+    several=True,
 )
 
 
