@@ -55,17 +55,16 @@ def status(kernel: Kernel) -> str:
 
     ``compiled, emulated``, or ``run on H200 (2026-11-24, source 0123abcd)``; ``-`` if the sources are newer.
     """
-    folder = kernel.fn.__module__.split(".")[-2]
-    modules = [m for m in all_modules().values() if m.path.parent.name == folder]
-    if not {"cuda", "emu"} & set(kernel.device.split()) or not modules:
+    module = getattr(sys.modules[kernel.fn.__module__], "MODULE", None)
+    if module is None:
         return ""
-    found = [evidence().get(m.file, {}) for m in modules]
-    if any(entry.get("digest") != m.digest for entry, m in zip(found, modules)):
+    found = evidence().get(module.file, {})
+    if found.get("digest") != module.digest:
         return "-"
-    runs = [run for entry in found for run in entry["gpu"] if run["digest"] == entry["digest"]]
+    runs = [run for run in found["gpu"] if run["digest"] == module.digest]
     if runs:
-        return f"run on {runs[-1]['name']} ({runs[-1]['date']}, source {runs[-1]['digest']})"
-    return "compiled, emulated" if all(entry["emulated"] for entry in found) else "compiled"
+        return f"run on {runs[-1]['name']} ({runs[-1]['date']}, source {module.digest})"
+    return "compiled, emulated" if found["emulated"] else "compiled"
 
 
 def observe() -> dict[str, Any]:

@@ -21,6 +21,9 @@ def _points(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
     yield "with gaps", rng.standard_normal((200, 30))[::-2, 3:20], 1
     yield "far from 0", rng.integers(-8, 8, (100, 50)) + 1024.0, 1  # whole numbers, exact in float16 too
     yield "one row for all", np.broadcast_to(rng.standard_normal((40, 1, 30)), (40, 30, 30)), 1
+    late = rng.standard_normal((8, 700))
+    late[:, :600] = -np.inf
+    yield "long rows, masked but for their end", late, 1
     masked = rng.standard_normal((100, 50))
     masked[np.tri(100, 50, 5, dtype=bool)] = -np.inf
     yield "masked, the last rows wholly", masked, 1
