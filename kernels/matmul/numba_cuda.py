@@ -19,7 +19,8 @@ TILE = 8
 
 @cuda.jit
 def _matmul(a, b, c):
-    left, right = cuda.shared.array((TILE, TILE), float32), cuda.shared.array((TILE, TILE), float32)
+    left = cuda.shared.array((TILE, TILE), float32)  # on lines of their own: that is how the simulator tells them apart
+    right = cuda.shared.array((TILE, TILE), float32)
     r, s = cuda.threadIdx.y, cuda.threadIdx.x
     row, column = cuda.blockIdx.y * TILE + r, cuda.blockIdx.x * TILE + s
     total = float32(0)
