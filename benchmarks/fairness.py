@@ -29,7 +29,7 @@ def measure(name: str, workers: ops.Workers, blocks: int) -> dict[str, paired.Ra
     plans = {}
     for n in names:
         workers[n].call("open", name, case.directions[-1])
-        plans[n] = ops.calls_of_turn(workers[n], ops.LONG)
+        plans[n] = ops.calls_of_turn(min(workers[n].call("time", 2, 3)))
     ratios: dict[str, list[float]] = {n: [] for n in names}
     for _ in range(blocks):
         in_turns: dict[str, list[float]] = {n: [] for n in names}

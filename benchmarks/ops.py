@@ -35,7 +35,7 @@ PEERS = {
 }
 EAGER = PEERS["torch"]  # what "best" is the best of
 TURN = 0.1  # seconds that a turn should take
-LONG = 0.05  # seconds of a call that needs only one other before it
+LONG, VERY_LONG = 0.05, 1.0  # seconds of a call that needs only one other before it, or none
 
 
 class Contender(Protocol):
@@ -100,7 +100,7 @@ def measure_row(
     try:
         errors, sizes = _errors(case, direction, contenders)
     except WorkerError as problem:
-        row["error"], row["failed"] = None, str(problem).strip().splitlines()[-1]
+        row["error"], row["failed"] = None, problem.summary
         return row
     for name in [n for n in names if n not in errors]:  # a further column that cannot do this op
         names.remove(name)
@@ -109,7 +109,7 @@ def measure_row(
         row["failed"] = f"error {errors[OURS]:.1e} is above {case.group.tolerance:.0e}, not timed"
         return row
 
-    turns = {name: turn(contenders[name], LONG) for name in names}
+    turns = {name: turn(contenders[name], min(contenders[name].call("time", 1, 2))) for name in names}
     samples = paired.rounds(turns, 41, budget=budget, least=5)
     ours = samples[OURS]
     row["flops"], row["bytes"] = case.cost(direction, **sizes)
@@ -140,24 +140,26 @@ def _errors(
             except WorkerError as problem:
                 if name == OURS or name in EAGER:
                     raise
-                print(f"{name} leaves out {case.name}: {str(problem).splitlines()[-1]}", file=sys.stderr)
+                print(f"{name} leaves out {case.name}: {problem.summary}", file=sys.stderr)
     return errors, sizes
 
 
-def turn(contender: Contender, long: float) -> Callable[[], float]:
+def turn(contender: Contender, once: float) -> Callable[[], float]:
     """A function that takes one turn: the median seconds of as many calls as fit ``TURN``, after some for the caches.
 
-    A call above ``long`` seconds needs only one before it.
+    ``once``: what a call takes.
     """
-    warm, count = calls_of_turn(contender, long)
+    warm, count = calls_of_turn(once)
     return lambda: statistics.median(contender.call("time", warm, count))
 
 
-def calls_of_turn(contender: Contender, long: float) -> tuple[int, int]:
-    """How many calls of a turn warm up, and how many count. The caches should have seen all sets of inputs."""
-    once = min(contender.call("time", 1, 2))
+def calls_of_turn(once: float) -> tuple[int, int]:
+    """How many calls of a turn warm up, and how many count.
+
+    The caches should have seen all sets of inputs; the longer a call takes, the less it matters how it found them.
+    """
     count = min(max(math.ceil(TURN / once), 1), 200)
-    return (1 if once > long else max(ROTATION, count // 10)), count
+    return (0 if once > VERY_LONG else 1 if once > LONG else max(ROTATION, count // 10)), count
 
 
 def interval_ms(samples: np.ndarray) -> list[float]:

@@ -13,7 +13,7 @@ from scratchgen.kernels import numba_config, simd
 from .paired import seconds
 
 SIZES = tuple(1 << n for n in range(20, 31, 2))  # bytes that a copy reads and writes together
-DEPTH, REPEATS = 128, 4000
+DEPTH, REPEATS = 128, 40_000
 
 
 def _copy(x, y, parts):  # type: ignore[no-untyped-def]  # compiled: its types are its arguments'

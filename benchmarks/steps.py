@@ -21,7 +21,6 @@ from .stepping import agree
 from .worker import OURS, Worker
 
 TOLERANCE = 1e-4  # of losses, relative
-LONG = 0.2  # seconds of a step that needs only one other before it
 
 
 def contenders_of(step: Step, peers: list[str]) -> list[str]:
@@ -63,9 +62,8 @@ def measure_step(
         row["failed"] = f"losses part: {losses}"
         return row
 
-    samples = paired.rounds(
-        {name: ops.turn(contender, LONG) for name, contender in contenders.items()}, 41, budget=budget, least=5
-    )
+    turns = {name: ops.turn(contender, *contender.call("time", 0, 1)) for name, contender in contenders.items()}
+    samples = paired.rounds(turns, 41, budget=budget, least=5)
     ours = samples[OURS]
     row["ms"] = float(np.median(ours)) * 1e3
     row["interval_ms"] = ops.interval_ms(ours)
@@ -109,7 +107,7 @@ def describe(row: results.Row) -> str:
 
 def main(arguments: list[str]) -> int:
     """Measure the steps asked for; exit status 1 if a bar is broken or the peak memory is above the peers'."""
-    parser = ops.common_arguments("steps", __doc__, budget=20.0)
+    parser = ops.common_arguments("steps", __doc__, budget=10.0)
     parser.add_argument("--peers", metavar="NAMES", help="some of torch,torch.compile (default: torch)")
     parser.add_argument("--profile", action="store_true", help="show where our step's time goes by op, and stop")
     options = parser.parse_args(arguments)

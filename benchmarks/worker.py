@@ -36,7 +36,11 @@ SETTINGS = {
 
 
 class WorkerError(Exception):
-    """A call failed in a worker; the message holds its traceback."""
+    """A call failed in a worker: ``summary`` is its error, the message holds the traceback."""
+
+    def __init__(self, summary: str, details: str = "") -> None:
+        super().__init__(f"{summary}\n{details}")
+        self.summary = summary
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -85,7 +89,8 @@ class Worker:
         except EOFError:
             raise WorkerError(f"the worker {self.name!r} ended, status {self.process.wait()}") from None
         if failed:
-            raise WorkerError(f"{self.name}:\n{value}")
+            summary, details = value
+            raise WorkerError(f"{self.name}: {summary}", details)
         return value
 
     def _stop(self) -> None:
@@ -149,8 +154,9 @@ def serve(bench: Any, requests: BinaryIO, answers: BinaryIO) -> None:
             return
         try:
             answer = (False, getattr(bench, method)(*arguments))
-        except Exception:
-            answer = (True, traceback.format_exc())
+        except Exception as error:
+            summary = traceback.format_exception_only(error)[0].splitlines()[0]
+            answer = (True, (summary, traceback.format_exc()))
         pickle.dump(answer, answers)
         answers.flush()
 
