@@ -30,6 +30,21 @@ if numba.config.THREADING_LAYER == "default":
     numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 
 
+def _set_number_of_threads(asked: str | None) -> None:
+    """Take ``SCRATCHGEN_NUM_THREADS`` for Numba's own variable, unless it is not given."""
+    if asked is None:
+        return
+    if not (asked.isascii() and asked.isdecimal() and int(asked) > 0):
+        raise ValueError(f"SCRATCHGEN_NUM_THREADS must be a whole number from 1 on, got {asked!r}")
+    if parallel._is_initialized:  # somebody else has started the threads
+        numba.set_num_threads(int(asked))
+    else:
+        numba.config.NUMBA_NUM_THREADS = parallel.NUM_THREADS = int(asked)
+
+
+_set_number_of_threads(os.environ.get("SCRATCHGEN_NUM_THREADS"))
+
+
 def threading_layer() -> str:
     """Start Numba's threads and name the layer in use: ``omp``, ``tbb`` or ``workqueue``."""
     with _waiting_briefly():
@@ -75,7 +90,7 @@ if threading_layer() == "workqueue":
 
 # What kernels of all ops call: Numba's disk cache looks only at the file of the function that it caches.
 _SHARED = hashlib.sha256(
-    b"".join(Path(__file__).with_name(name).read_bytes() for name in ("vecmath.py", "simd.py"))
+    b"".join(Path(__file__).with_name(name).read_bytes() for name in ("vecmath.py", "simd.py", "vectors.py"))
 ).hexdigest()[:8]
 
 

@@ -4,6 +4,7 @@ from ..registry import provide
 from . import cases, reference
 
 _OPS = ("matmul", "linear", "linear_vjp", "linear_activation")
+provide("scratchgen.kernels.matmul.study", "cpu", "matmul")
 provide("scratchgen.kernels.matmul.cpu", "cpu", *_OPS)
 provide("scratchgen.kernels.matmul.cuda", "cuda", *_OPS)
 provide("scratchgen.kernels.matmul.cuda", "emu", *_OPS)

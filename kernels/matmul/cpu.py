@@ -9,21 +9,31 @@ import numpy as np
 
 from ..registry import kernel
 from ..sums import accurate_sum
-from .drivers import batch, product, scratch
-from .reference import linear_cost, linear_vjp_cost, matmul_cost
+from .drivers import GELU, GELU_TANH, NONE, RELU, SILU, batch, product, scratch
+from .reference import linear_activation_cost, linear_cost, linear_vjp_cost, matmul_cost, told_by_output
 
 F4 = np.dtype(np.float32)
 PARALLEL_FROM = 1 << 21  # multiplications; below this a second thread costs more than it saves
 ALIGNED_FROM = 1 << 14  # elements of a result; below this the microsecond to find a line costs more than it saves
-_NO_SEED, _NO_SUMS = np.empty((0, 0), F4), np.empty(0, F4)
+_NO_MATRIX, _NO_SUMS = np.empty((0, 0), F4), np.empty(0, F4)
 
 
-def _multiply(a: np.ndarray, b: np.ndarray, c: np.ndarray, seed: np.ndarray = _NO_SEED, sums: np.ndarray = _NO_SUMS):
-    """``c = seed + a b``, of matrices."""
+def _multiply(
+    a: np.ndarray,
+    b: np.ndarray,
+    c: np.ndarray,
+    seed: np.ndarray = _NO_MATRIX,
+    sums: np.ndarray = _NO_SUMS,
+    y: np.ndarray = _NO_MATRIX,
+    residual: np.ndarray = _NO_MATRIX,
+    activation: int = NONE,
+) -> None:
+    """``c = seed + a b``, of matrices; see ``drivers.product``."""
     if c.size:
         threads = numba.get_num_threads()
         parallel = threads > 1 and c.size * a.shape[1] >= PARALLEL_FROM
-        product(parallel)(a, b, seed, sums, c, scratch(threads), threads if parallel else 1)
+        f = product(parallel)
+        f(a, b, seed, sums, c, y, residual, activation, scratch(threads), threads if parallel else 1)
 
 
 def _result(shape: tuple[int, ...]) -> np.ndarray:
@@ -69,14 +79,14 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if c.size:
         threads = numba.get_num_threads()
         parallel = threads > 1 and c.size * a.shape[-1] >= PARALLEL_FROM
-        batch(parallel)(_four(a), _four(b), _NO_SEED, _NO_SUMS, _four(c), scratch(threads), threads if parallel else 1)
+        batch(parallel)(_four(a), _four(b), _four(c), scratch(threads), threads if parallel else 1)
     return c
 
 
 @kernel("linear", impl="packed", device="cpu", dtypes="f4", cost=linear_cost)
 def linear(input: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     c = _result((*input.shape[:-1], weight.shape[0]))
-    _multiply(_rows(input), weight.T, _rows(c), _NO_SEED if bias is None else bias[None])
+    _multiply(_rows(input), weight.T, _rows(c), _NO_MATRIX if bias is None else bias[None])
     return c
 
 
@@ -96,11 +106,35 @@ def linear_vjp(
     if needs[0]:
         dx = np.empty(input.shape, F4)
         _multiply(g, weight, _rows(dx))
-    if needs[1]:
+    if needs[1] and weight.size:
         dw = np.empty(weight.shape, F4)
         if needs[2]:
             db = np.zeros(len(weight), F4)
         _multiply(g.T, x, dw, sums=_NO_SUMS if db is None else db)
-    elif needs[2]:
+    elif needs[1]:
+        dw = np.empty(weight.shape, F4)
+    if needs[2] and db is None:
         db = accurate_sum(g, (0,))
     return dx, dw, db
+
+
+_ACTIVATIONS = {"none": NONE, "relu": RELU, "silu": SILU, "gelu": GELU, "gelu_tanh": GELU_TANH}
+
+
+@kernel("linear_activation", impl="packed", device="cpu", dtypes="f4", cost=linear_activation_cost)
+def linear_activation(
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    *,
+    activation: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The activation is applied to a block of rows right after its product, while it is in the cache."""
+    shape = (*input.shape[:-1], weight.shape[0])
+    y = np.empty(shape, F4)
+    z = y if told_by_output(activation, residual) else np.empty(shape, F4)
+    added = _NO_MATRIX if residual is None else _rows(residual)
+    seed = _NO_MATRIX if bias is None else bias[None]
+    _multiply(_rows(input), weight.T, _rows(z), seed, _NO_SUMS, _rows(y), added, _ACTIVATIONS[activation])
+    return y, z

@@ -14,23 +14,61 @@ import numpy as np
 from numba import float32, int64, types, void
 
 from ..numba_config import prange, specialise
+from ..vecmath import ONE, ZERO, normal_cdf, sigmoid, vector
+from ..activation.reference import GELU_CUBIC, GELU_SLOPE
 from .gemm import LINE, PRIVATE, aligned, blocks_of_rows, depth_of_blocks, multiply_part
 from .tile import PANEL, ROWS
 
 
-def _part(a, b, seed, sums, c, top, bottom, left, right, step, space):
-    """``c[top:bottom, left:right]``."""
+NONE, RELU, SILU, GELU, GELU_TANH = range(5)  # what may follow a product
+
+_SLOPE, _CUBIC = np.float32(GELU_SLOPE), np.float32(GELU_CUBIC)
+
+
+@vector
+def _activate_row(z, y, activation):
+    if activation == RELU:
+        for j in range(z.size):
+            y[j] = ZERO if z[j] <= ZERO else z[j]
+    elif activation == SILU:
+        for j in range(z.size):
+            y[j] = z[j] * sigmoid(z[j])
+    elif activation == GELU:
+        for j in range(z.size):
+            y[j] = z[j] * normal_cdf(z[j])[0]
+    elif activation == GELU_TANH:
+        for j in range(z.size):
+            y[j] = z[j] * sigmoid(_SLOPE * z[j] * (ONE + _CUBIC * z[j] * z[j]))
+    else:
+        for j in range(z.size):
+            y[j] = z[j]
+
+
+@vector
+def _add_row(x, y):
+    for j in range(x.size):
+        y[j] += x[j]
+
+
+def _part(a, b, seed, sums, c, y, residual, activation, top, bottom, left, right, step, space):
+    """``c[top:bottom, left:right]`` and, if there is a ``y``, that of ``y`` while ``c`` is in the cache."""
     a_row, a_step, c_row = a.strides[0] // 4, a.strides[1] // 4, c.strides[0] // 4
     b_step, b_column = b.strides[0] // 4, b.strides[1] // 4
-    start, start_row = 0, 0
-    if seed.size > 0:
-        start_row = seed.strides[0] // 4 if seed.shape[0] > 1 else 0
-        start = seed.ctypes.data + 4 * (top * start_row + left)
-    multiply_part(
-        a.ctypes.data + 4 * top * a_row, a_row, a_step, b.ctypes.data + 4 * left * b_column, b_step, b_column,
-        start, start_row, sums.ctypes.data + 4 * top if sums.size > 0 and left == 0 else 0,
-        c.ctypes.data + 4 * (top * c_row + left), c_row, bottom - top, right - left, a.shape[1], step, space,
-    )  # fmt: skip
+    start_row = seed.strides[0] // 4 if seed.shape[0] > 1 else 0
+    count = blocks_of_rows(bottom - top, step) if y.size > 0 else 1
+    for block in range(count):
+        low, high = top + block * (bottom - top) // count, top + (block + 1) * (bottom - top) // count
+        multiply_part(
+            a.ctypes.data + 4 * low * a_row, a_row, a_step, b.ctypes.data + 4 * left * b_column, b_step, b_column,
+            seed.ctypes.data + 4 * (low * start_row + left) if seed.size > 0 else 0, start_row,
+            sums.ctypes.data + 4 * low if sums.size > 0 and left == 0 else 0,
+            c.ctypes.data + 4 * (low * c_row + left), c_row, high - low, right - left, a.shape[1], step, space,
+        )  # fmt: skip
+        if y.size > 0:
+            for i in range(low, high):
+                _activate_row(c[i, left:right], y[i, left:right], activation)
+                if residual.size > 0:
+                    _add_row(residual[i, left:right], y[i, left:right])
 
 
 def _groups(m, n, step, threads):
@@ -44,7 +82,7 @@ def _groups(m, n, step, threads):
     return best
 
 
-def _share(a, b, seed, sums, c, groups, threads, t, space):
+def _share(a, b, seed, sums, c, y, residual, activation, groups, threads, t, space):
     """What thread ``t`` does: an equal share of the tiles of its group of rows, panel by panel.
 
     Its first and its last panel may be begun and ended by its neighbours.
@@ -62,27 +100,32 @@ def _share(a, b, seed, sums, c, groups, threads, t, space):
             last_panel = end // tiles
         now += (last_panel - panel) * (last_tile - tile)
         part(
-            a, b, seed, sums, c, above + tile * (below - above) // tiles, above + last_tile * (below - above) // tiles,
+            a, b, seed, sums, c, y, residual, activation,
+            above + tile * (below - above) // tiles, above + last_tile * (below - above) // tiles,
             panel * PANEL, min(n, last_panel * PANEL), step, space,
         )  # fmt: skip
 
 
-def _product(a, b, seed, sums, c, scratch, threads):
-    """``c = seed + a b``, and the row sums of ``a`` to ``sums``."""
+def _product(a, b, seed, sums, c, y, residual, activation, scratch, threads):
+    """``c = seed + a b``, the row sums of ``a`` to ``sums``, and ``y`` = activation(c) + ``residual``."""
     rows = groups(a.shape[0], b.shape[1], depth_of_blocks(a.shape[1]), threads)
     private = aligned(scratch)
     for t in prange(threads):
-        share(a, b, seed, sums, c, rows, threads, t, private + 4 * t * PRIVATE)
+        share(a, b, seed, sums, c, y, residual, activation, rows, threads, t, private + 4 * t * PRIVATE)
 
 
-def _one_of_batch(a, b, seed, sums, c, i, j, top, bottom, space):
+def _one_of_batch(a, b, c, i, j, top, bottom, space):
     x = a[min(i, a.shape[0] - 1), min(j, a.shape[1] - 1)]
     y = b[min(i, b.shape[0] - 1), min(j, b.shape[1] - 1)]
-    n, k = y.shape[1], x.shape[1]
-    part(x, y, seed, sums, c[i, j], top, bottom, 0, n, depth_of_blocks(k), space)
+    z = c[i, j]
+    n, k, z_row, x_row = y.shape[1], x.shape[1], z.strides[0] // 4, x.strides[0] // 4
+    multiply_part(
+        x.ctypes.data + 4 * top * x_row, x_row, x.strides[1] // 4, y.ctypes.data, y.strides[0] // 4,
+        y.strides[1] // 4, 0, 0, 0, z.ctypes.data + 4 * top * z_row, z_row, bottom - top, n, k, depth_of_blocks(k), space,
+    )  # fmt: skip
 
 
-def _batch(a, b, seed, sums, c, scratch, threads):
+def _batch(a, b, c, scratch, threads):
     """``c = a b`` for every place of the first two dimensions; in ``a`` and ``b`` those may be 1 for all places."""
     m = c.shape[2]
     count = c.shape[0] * c.shape[1]
@@ -93,7 +136,7 @@ def _batch(a, b, seed, sums, c, scratch, threads):
             place, share = divmod(item, parts)
             i, j = divmod(place, c.shape[1])
             top, bottom = share * m // parts, (share + 1) * m // parts
-            one_of_batch(a, b, seed, sums, c, i, j, top, bottom, private + 4 * t * PRIVATE)
+            one_of_batch(a, b, c, i, j, top, bottom, private + 4 * t * PRIVATE)
 
 
 # --- compiled on first use, for arrays of any strides
@@ -116,36 +159,35 @@ share: Any = None
 one_of_batch: Any = None
 
 
-def _array(ndim: int, readonly: bool = True, layout: str = "A") -> Any:
-    return types.Array(float32, ndim, layout, readonly=readonly)
+def _array(ndim: int, readonly: bool = True) -> Any:
+    return types.Array(float32, ndim, "A", readonly=readonly)
 
 
-def _compiled(body: Any, dims: int, names: dict[str, Any], parallel: bool) -> Any:
-    function = specialise(
-        body, "parallel" if parallel else "serial", names, parallel=parallel, error_model="numpy"
-    )
-    function.compile(
-        void(_array(dims), _array(dims), _array(2), _array(1, False), _array(dims, False), _array(1, False), int64)
-    )
+def _compiled(body: Any, names: dict[str, Any], parallel: bool, *arguments: Any) -> Any:
+    function = specialise(body, "parallel" if parallel else "serial", names, parallel=parallel, error_model="numpy")
+    function.compile(void(*arguments, _array(1, False), int64))
     function.disable_compile()
     return function
 
 
 @cache
 def product(parallel: bool) -> Any:
-    """``f(a, b, seed, sums, c, scratch, threads)``: ``c = seed + a b`` of matrices of any strides, rows of ``c`` contiguous.
+    """``f(a, b, seed, sums, c, y, residual, activation, scratch, threads)`` for matrices of any strides.
 
-    ``seed`` (m, n), (1, n) or without elements. ``sums``: to these the row sums of ``a`` are added, if it is not
-    empty; the columns of ``a`` must be contiguous then. ``scratch``: see there.
+    ``c = seed + a b``; rows of ``c`` and ``y`` are contiguous. ``seed`` (m, n), (1, n) or without elements. ``sums``:
+    to these the row sums of ``a`` are added, if it is not empty; the columns of ``a`` must be contiguous then.
+    ``y = activation(c) + residual``, if ``y`` is not empty; ``residual`` may be. ``scratch``: see there.
     """
     names: dict[str, Any] = {"groups": specialise(_groups, "", {}), "part": specialise(_part, "", {})}
     names["share"] = specialise(_share, "", names)
-    return _compiled(_product, 2, names, parallel)
+    inputs, output = _array(2), _array(2, False)
+    return _compiled(
+        _product, names, parallel, inputs, inputs, inputs, _array(1, False), output, output, inputs, int64
+    )
 
 
 @cache
 def batch(parallel: bool) -> Any:
-    """The same for 4-D arrays, without ``seed`` and ``sums``; the first two dimensions broadcast."""
-    names: dict[str, Any] = {"part": specialise(_part, "", {})}
-    names["one_of_batch"] = specialise(_one_of_batch, "", names)
-    return _compiled(_batch, 4, names, parallel)
+    """``f(a, b, c, scratch, threads)``: ``c = a b`` for 4-D arrays of which the first two dimensions broadcast."""
+    names = {"one_of_batch": specialise(_one_of_batch, "", {})}
+    return _compiled(_batch, names, parallel, _array(4), _array(4), _array(4, False))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from ..arrays import widen
-from ..registry import Cost, kernel
+from ..registry import Cost, kernel, select
 from ..sums import accurate_sum
 
 
@@ -89,3 +90,76 @@ def linear_vjp(g: Any, y: Any, input: Any, weight: Any, bias: Any = None, *, nee
         _product(g_rows.T, _rows(input)) if needs[1] else None,
         accurate_sum(g_rows, (0,)) if needs[2] else None,
     )
+
+
+def linear_activation_cost(
+    input: Any, weight: Any, bias: Any = None, residual: Any = None, *, activation: str
+) -> Cost:
+    """As ``linear``, and the residual and one more result; the activation counts as 20 operations."""
+    product = linear_cost(input, weight, bias)
+    results = prod(input.shape[:-1]) * weight.shape[0]
+    more = results * input.itemsize * (1 if residual is None else 2)
+    return Cost(bytes=product.bytes + more, flops=product.flops + 20 * results)
+
+
+def _activation(name: str) -> tuple[Callable, Callable]:
+    """The activation of this name and its gradient, from the table of kernels: f(x), and f'(g, y, x)."""
+    if name == "none":
+        return (lambda x: x), (lambda g, y, x: g)
+    op, _, approximate = name.partition("_")
+    attrs = {"approximate": approximate or "none"} if op == "gelu" else {}
+
+    def value(x: Any) -> Any:
+        return select(op, _device(x), (x,), attrs).fn(x, **attrs)
+
+    def gradient(g: Any, y: Any, x: Any) -> Any:
+        return select(op + "_vjp", _device(x), (g,), attrs).fn(g, y, x, **attrs)
+
+    return value, gradient
+
+
+def _device(x: Any) -> str:
+    return "cpu" if isinstance(x, np.ndarray) else "cuda"
+
+
+@kernel("linear_activation", cost=linear_activation_cost)
+def linear_activation(
+    input: Any, weight: Any, bias: Any = None, residual: Any = None, *, activation: str
+) -> tuple[Any, Any]:
+    """``activation(linear(input, weight, bias)) + residual``, and what its gradient is computed from.
+
+    That is the linear layer's output, or the whole op's where the gradient can be told from it.
+    """
+    z = linear(input, weight, bias)
+    y = _activation(activation)[0](z)
+    if residual is not None:
+        y = y + residual
+    return y, (y if told_by_output(activation, residual) else z)
+
+
+def told_by_output(activation: str, residual: Any) -> bool:
+    """Whether the activation's gradient needs no more than the op's output."""
+    return activation == "none" or (activation == "relu" and residual is None)
+
+
+@kernel("linear_activation_vjp", cost=linear_vjp_cost)
+def linear_activation_vjp(
+    g: Any,
+    y: Any,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    residual: Any,
+    z: Any,
+    *,
+    activation: str,
+    needs: tuple[bool, ...],
+) -> tuple:
+    """The activation's gradient, then the layer's by the kernel that is chosen for it; the residual's is ``g``.
+
+    That of ReLU asks where its output is positive, which is where its input ``z`` is.
+    """
+    g_z = _activation(activation)[1](g, z, z)
+    attrs = {"needs": needs[:3]}
+    layer = select("linear_vjp", _device(g), (g_z,), attrs).fn
+    return (*layer(g_z, None, input, weight, bias, **attrs), g if needs[3] else None)

@@ -18,6 +18,7 @@ from . import index as _index
 from . import inplace as _inplace
 from . import join as _join
 from . import linalg as _linalg
+from . import linear_activation as _linear_activation
 from . import loss as _loss
 from . import mask as _mask
 from . import math as _math
@@ -49,6 +50,7 @@ from .index import *
 from .inplace import *
 from .join import *
 from .linalg import *
+from .linear_activation import *
 from .loss import *
 from .mask import *
 from .math import *
@@ -83,6 +85,7 @@ if not TYPE_CHECKING:  # a type checker takes the star imports for what they are
         *_inplace.__all__,
         *_join.__all__,
         *_linalg.__all__,
+        *_linear_activation.__all__,
         *_loss.__all__,
         *_mask.__all__,
         *_math.__all__,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .table import apart, case, definite, normal, regular
+from .table import NOT_IN_TORCH, apart, case, definite, normal, regular
 
 # ------------------------------------------------------------------------------------------------- linear algebra
 
@@ -29,6 +29,11 @@ case("tensordot over one dim", lambda L, x, y: L.tensordot(x, y, dims=1), normal
 case("kron", lambda L, x, y: L.kron(x, y), normal(2, 3), normal(2, 1, 2))
 case("linear", lambda L, x, w, b: L.F.linear(x, w, b), normal(2, 3, 4), normal(5, 4), normal(5))
 case("linear without bias", lambda L, x, w: L.F.linear(x, w), normal(4), normal(5, 4))
+for activation in ("none", "relu", "silu", "gelu", "gelu_tanh"):
+    case(f"linear_activation {activation}", lambda L, *xs, a=activation: L.F.linear_activation(*xs, activation=a),
+         normal(2, 3, 4), normal(5, 4), normal(5), normal(2, 3, 5), unlike_torch=NOT_IN_TORCH)  # fmt: skip
+case("linear_activation of nothing else", lambda L, x, w: L.F.linear_activation(x, w, activation="silu"),
+     normal(3, 4), normal(5, 4), unlike_torch=NOT_IN_TORCH)  # fmt: skip
 case("bilinear", lambda L, x, y, w, b: L.F.bilinear(x, y, w, b), normal(2, 3), normal(2, 2), normal(4, 3, 2), normal(4))
 for equation, *shapes in (
     ("ij,jk->ik", (2, 3), (3, 4)), ("bij,bjk,bk->bi", (2, 2, 3), (2, 3, 2), (2, 2)), ("ii->i", (3, 3)),
