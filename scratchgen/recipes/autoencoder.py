@@ -64,7 +64,7 @@ class AutoencoderRecipe(Recipe):
     data_names: ClassVar[tuple[str, ...]] = ("digits", "mnist-5k", "mnist", "fashion-mnist")
     presets: ClassVar[Mapping[str, Mapping[str, AutoencoderConfig]]] = {
         "tiny": {
-            "digits": AutoencoderConfig(steps=4400, batch_size=64, hidden=(256, 256)),
+            "digits": AutoencoderConfig(steps=4400, batch_size=64, hidden=(256, 256), noise=0.05),
             "mnist-5k": AutoencoderConfig(steps=3100),
             "*": AutoencoderConfig(steps=4680),  # 10 epochs of 60,000 images
         },

@@ -1,0 +1,47 @@
+"""One training step of every model in the CUDA emulator, beside the same step on the CPU."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+
+import scratchgen as sg
+from scratchgen import data
+from scratchgen.recipes import RECIPES, find
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator needs g++")
+
+IMAGES: dict[str, Any] = {"width": 4, "batch_size": 8, "latent": 4, "steps": 10}
+SMALL: dict[str, tuple[str, dict[str, Any]]] = {  # model -> (data, settings that make a step small)
+    "autoencoder": ("digits", {"network": "conv", "hidden": (16,), "channels": (4, 4), "batch_size": 8}),
+    "vae": ("digits", {"hidden": (16,), "batch_size": 8}),
+    "gan": ("digits", IMAGES),
+    "wgan": ("digits", {**IMAGES, "patience": False, "opponent_steps": 1}),
+    "wgan-gp": ("digits", {**IMAGES, "network": "conv", "norm": "layer", "opponent_steps": 1}),
+    "cgan": ("digits", {**IMAGES, "opponent_steps": 1}),
+    "ddpm": ("digits", {"network": "ho", "widths": (8, 8), "blocks": 1, "attention": (1,), "batch_size": 4}),
+}
+
+
+def one_step(model: str, device: str) -> dict[str, float]:
+    kind = find(model)
+    name, changes = SMALL[model]
+    return kind(kind.configure("tiny", name, **changes), data.load(name), sg.Device(device), 0).step()
+
+
+@pytest.mark.parametrize("model", RECIPES)
+def test_a_step_is_the_same_in_the_emulator(model: str) -> None:
+    expected, found = one_step(model, "cpu"), one_step(model, "emu")
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, rel=1e-4, abs=1e-4), key
+
+
+def test_the_surveys_unet_too() -> None:
+    changes = {"network": "survey", "widths": (8, 8), "blocks": 1, "batch_size": 4}
+    kind = find("ddpm")
+    config = kind.configure("tiny", "digits", **changes)
+    steps = [kind(config, data.load("digits"), sg.Device(device), 0).step() for device in ("cpu", "emu")]
+    assert steps[1]["loss"] == pytest.approx(steps[0]["loss"], rel=1e-4)
