@@ -7,6 +7,7 @@ loops over channels are those of ``channel_norm``; here is what happens between 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -223,13 +224,14 @@ def loops(activation: str, first: bool) -> Loops:
     """For one activation and layout. Each is compiled when it is first called, or loaded from disk."""
     names = dict(channel_norm.names(activation))
     variant = f"{activation}_{'first' if first else 'last'}_{VERSION}"
-    for body in (_statistics, _repeat, _fold, _of_channel, _of_sample, _of_group):
-        names[body.__name__[1:]] = specialise(body, variant, names, error_model="numpy")
-    for name, body, parallel in (
+    for helper in (_statistics, _repeat, _fold, _of_channel, _of_sample, _of_group):
+        names[helper.__name__[1:]] = specialise(helper, variant, names, error_model="numpy")
+    bodies: tuple[tuple[str, Callable[..., Any], bool], ...] = (
         ("some_values", _first_values if first else _last_values, False), ("all_values", _all_values, True),
         ("vjps_of_block", _first_vjps if first else _last_vjps, False), ("some_vjps", _some_vjps, False),
         ("all_vjps", _all_vjps, True),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for name, body, parallel in bodies:
         names[name] = specialise(body, variant, names, error_model="numpy", parallel=parallel)
     return Loops(names["some_values"], names["all_values"], names["some_vjps"], names["all_vjps"])
 

@@ -371,8 +371,8 @@ def _batch_norm_eval(
     x: Tensor, average: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, *, eps: float
 ) -> Tensor:
     scale = _affine(rsqrt(variance + eps), weight, None)
-    average, scale, bias = _per_channel(x.ndim, average, scale, bias)
-    return _affine(x - average, scale, bias)
+    centre, *rest = _per_channel(x.ndim, average, scale, bias)
+    return _affine(x - centre, *rest)
 
 
 def _by_running(
