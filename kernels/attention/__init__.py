@@ -3,8 +3,8 @@
 from ..registry import provide
 from . import cases, reference
 
-provide(
-    "scratchgen.kernels.attention.cpu", "cpu", "scaled_dot_product_attention", "scaled_dot_product_attention_vjp"
-)
+_op = "scaled_dot_product_attention"
+provide("scratchgen.kernels.attention.cpu", "cpu", _op, f"{_op}_vjp")
+provide("scratchgen.kernels.attention.ladder", "cpu", _op)
 
 __all__ = ["cases", "reference"]

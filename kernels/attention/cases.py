@@ -40,6 +40,28 @@ def _inputs(rng: np.random.Generator) -> Iterator[tuple[str, tuple[Any, ...], di
     yield "no keys", (*draw(2, S=0), None), {"is_causal": False, "scale": scale}
     yield "several blocks", (*draw(3, L=700, S=600, E=4, Ev=3), None), {"is_causal": True, "scale": 0.5}
 
+    # Sizes that vectors, tiles and blocks do not divide, in panels of every width, with every mask.
+    for name, (L, S, E, Ev) in {
+        "ragged": (70, 75, 20, 13),
+        "several blocks of keys": (33, 300, 33, 16),
+        "few queries": (8, 530, 16, 40),
+        "few keys": (130, 5, 7, 3),
+        "two keys": (600, 2, 4, 2),
+    }.items():
+        mask = rng.random((L, S)) < 0.7
+        mask[L // 2] = False
+        numbers = np.where(mask, rng.standard_normal((L, S)), -np.inf)
+        for is_causal in (False, True):
+            attrs = {"is_causal": is_causal, "scale": E**-0.5}
+            kind = f"{name}{', causal' if is_causal else ''}"
+            yield kind, (*draw(2, 3, L=L, S=S, E=E, Ev=Ev), None), attrs
+            yield f"{kind}, bools", (*draw(2, 3, L=L, S=S, E=E, Ev=Ev), np.broadcast_to(mask, (2, 3, L, S))), attrs
+            yield f"{kind}, numbers", (*draw(2, L=L, S=S, E=E, Ev=Ev), np.broadcast_to(numbers, (2, L, S))), attrs
+    swapped = [x.transpose(1, 0, 2).copy().transpose(1, 0, 2) for x in draw(3, L=96, S=96, E=32, Ev=32)]
+    yield "heads side by side in memory", (*swapped, None), {"is_causal": True, "scale": 0.2}
+    turned = [x.swapaxes(-1, -2).copy().swapaxes(-1, -2) for x in draw(2, L=96, S=80, E=32, Ev=32)]
+    yield "columns in memory", (*turned, None), {"is_causal": False, "scale": -0.2}
+
 
 @cases("scaled_dot_product_attention")
 def values(rng: np.random.Generator) -> Iterator[Case]:

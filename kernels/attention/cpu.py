@@ -22,7 +22,7 @@ from .reference import value_cost, vjp_cost
 PARTS = 8  # units of the backward pass to aim at, where there are fewer heads
 FEWEST_PANELS = 4  # of a part
 FEWEST_QUERIES = 8  # below, a lane for each query would leave most lanes empty
-COMPILED_FROM = 1 << 12  # scores, or results; below, NumPy's time is not worth a compilation
+COMPILED_FROM = 1 << 12  # scores, and a quarter as many slopes; below, NumPy's time is not worth a compilation
 PARALLEL_FROM = 1 << 20  # multiplications; below, waking a second thread costs more than it saves
 LINE = 64  # bytes
 F4 = np.dtype(np.float32)
@@ -51,47 +51,67 @@ def _sizes(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None,
     return math.prod(q.shape[:-2]), q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1], int(is_causal), kind
 
 
-def _run(serial: Any, parallel: Any, units: int, work: int, floats: int, *arguments: Any) -> None:
+def _threads(units: int, sizes: tuple[int, ...]) -> int:
+    heads, queries, keys, size, value_size = sizes[:5]
+    multiplications = heads * queries * keys * (size + value_size)
+    return min(numba.get_num_threads(), units) if multiplications >= PARALLEL_FROM else 1
+
+
+def _run(serial: Any, parallel: Any, threads: int, floats: int, *arguments: Any) -> None:
     """Run the loops with scratch memory for each thread and a counter of the units taken."""
-    threads = min(numba.get_num_threads(), units) if work >= PARALLEL_FROM else 1
     stride = -(-4 * floats // LINE) * LINE
     memory = np.empty(threads * stride + 2 * LINE, np.uint8)
     taken = -(-memory.ctypes.data // LINE) * LINE
-    memory[:2 * LINE] = 0
+    memory[: 2 * LINE] = 0
     if threads == 1:
         serial(*arguments, taken + LINE, taken)
     else:
         parallel(*arguments, taken + LINE, taken, stride, threads)
 
 
-def _attend_when(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scale: float) -> bool:
+def enough_to_attend(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scale: float) -> bool:
     """Enough queries to fill lanes, and enough scores to be worth a compilation."""
     scores = q.size // max(1, q.shape[-1]) * k.shape[-2]
     return q.shape[-2] >= FEWEST_QUERIES and scores >= COMPILED_FROM and min(q.size, v.size) > 0
 
 
 def _derive_when(g: Any, *_: Any, **__: Any) -> bool:
-    return g.shape[-2] >= FEWEST_QUERIES and g.size >= COMPILED_FROM
+    return g.shape[-2] >= FEWEST_QUERIES and 4 * g.size >= COMPILED_FROM
 
 
 _on_cpu: dict[str, Any] = {"impl": "numba", "device": "cpu", "dtypes": "f4"}
 
 
-@kernel("scaled_dot_product_attention", cost=value_cost, when=_attend_when, **_on_cpu)
-def scaled_dot_product_attention(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, *, is_causal: bool, scale: float
+def attention_by(
+    serial: Any,
+    parallel: Any,
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    mask: np.ndarray | None,
+    is_causal: bool,
+    scale: float,
+    threads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """The forward pass by these compiled loops, of ``forward`` or made like them."""
     q, k, v = _aligned(q), _aligned(k), _aligned(v)
     lead, sizes = q.shape[:-2], _sizes(q, k, v, mask, is_causal)
-    heads, queries, keys, size, value_size = sizes[:5]
+    heads, queries, _, size, value_size = sizes[:5]
     y, lse = _beside(q, value_size)[0], np.empty(q.shape[:-1], F4)
     _run(
-        forward.attend, forward.attend_in_parallel, heads * -(-queries // forward.MOST_LANES),
-        heads * queries * keys * (size + value_size), forward.scratch_floats(size, value_size),
+        serial, parallel, threads or _threads(heads * -(-queries // forward.MOST_LANES), sizes),
+        forward.scratch_floats(size, value_size),
         sizes, _places((q, k, v, mask, y, lse[..., None]), len(lead)), np.array(lead, np.int64),
         np.float32(scale * LOG2E),
     )  # fmt: skip
     return y, lse
+
+
+@kernel("scaled_dot_product_attention", cost=value_cost, when=enough_to_attend, **_on_cpu)
+def scaled_dot_product_attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, *, is_causal: bool, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    return attention_by(forward.attend, forward.attend_in_parallel, q, k, v, mask, is_causal, scale)
 
 
 @kernel("scaled_dot_product_attention_vjp", cost=vjp_cost, when=_derive_when, **_on_cpu)
@@ -119,7 +139,7 @@ def scaled_dot_product_attention_vjp(
     parts = max(1, min(-(-PARTS // heads), -(-keys // backward.MOST_LANES) // FEWEST_PANELS))
     dq, dk, dv = _beside(q, wide, parts), _beside(k, size)[0], _beside(v, value_size)[0]
     _run(
-        backward.derive, backward.derive_in_parallel, heads * parts, heads * queries * keys * (size + value_size),
+        backward.derive, backward.derive_in_parallel, _threads(heads * parts, sizes),
         backward.scratch_floats(queries, size, value_size),
         sizes, _places((q, k, v, mask, y, lse[..., None], g, dq[0], dk, dv), len(lead)), np.array(lead, np.int64),
         np.float32(scale), parts, dq.strides[0],
