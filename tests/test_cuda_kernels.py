@@ -101,6 +101,50 @@ def test_ladders_agree_with_their_reference(op, impl, dtype):
         assert len(set(seen)) == 1, "the result depends on the schedule"
 
 
+def counted(op: str, impl: str, *arrays: np.ndarray, **attrs: Any) -> Any:
+    counters: list = []
+    with emulator(counters=counters):
+        kernels.implementations(op, "emu")[impl].fn(*arrays, **attrs)
+    return counters[0]
+
+
+def test_each_step_of_softmax_does_what_its_story_says():
+    x = np.random.default_rng(4).standard_normal((128, 1024)).astype(np.float32)
+    names = ("1-thread-per-row", "2-tree", "3-shuffle", "4-warp-per-row", "6-online")
+    naive, tree, shuffle, warp, online = (counted("softmax", f"cuda-{name}", x, dim=1) for name in names)
+    best = counted("softmax", "cuda", x, dim=1)
+    assert naive.global_sectors == 8 * naive.ideal_sectors  # of 32 bytes, a number is used
+    assert all(c.global_sectors == c.ideal_sectors for c in (tree, shuffle, warp, best, online))
+    assert (tree.barriers, shuffle.barriers, warp.barriers, best.barriers) == (128 * 20, 128 * 4, 0, 0)
+    assert (shuffle.global_requests, warp.global_requests) == (16384, 16384 // 4)  # 16 bytes in each access
+    assert [c.global_read // x.nbytes for c in (naive, tree, shuffle, warp, online, best)] == [3, 3, 3, 3, 2, 1]
+    assert best.global_written == x.nbytes
+
+
+def test_each_step_of_layer_norm_does_what_its_story_says():
+    x = np.random.default_rng(4).standard_normal((128, 1024)).astype(np.float32)
+    attrs = {"normalized_shape": (1024,), "eps": 1e-5}
+    names = ("1-thread-per-row", "2-block-per-row", "3-warp-per-row", "5-welford")
+    naive, block, warp, welford = (counted("layer_norm", f"cuda-{name}", x, None, None, **attrs) for name in names)
+    best = counted("layer_norm", "cuda", x, None, None, **attrs)
+    assert naive.global_sectors > 7.9 * naive.ideal_sectors
+    assert all(c.global_sectors == c.ideal_sectors for c in (block, warp, welford, best))
+    assert (block.barriers, warp.barriers, best.barriers) == (128 * 4, 0, 0)
+    assert [c.global_read // x.nbytes for c in (naive, block, warp, welford, best)] == [3, 3, 3, 2, 1]
+    assert best.global_requests == 2 * 128 * 8 + 2 * 128  # 16 bytes a lane, and mean and rstd
+
+
+def test_each_step_of_matmul_does_what_its_story_says():
+    a = np.random.default_rng(4).standard_normal((64, 64)).astype(np.float32)
+    naive, tiled, best = (counted("matmul", impl, a, a) for impl in ("cuda-1-naive", "cuda-2-tiled", "cuda"))
+    multiplications = 64**3
+    assert naive.global_read == 2 * 4 * multiplications
+    assert tiled.global_read == naive.global_read / 16
+    assert best.global_read == naive.global_read / 64
+    assert tiled.shared_read == 2 * 4 * multiplications
+    assert best.shared_read == tiled.shared_read / 4
+
+
 WIDTH = 9001  # more than any kernel keeps in registers
 LONG = {
     "softmax_vjp": lambda x, g: ((g, np.exp(x) / np.exp(x).sum(1, keepdims=True), None), {"dim": 1}),

@@ -24,19 +24,22 @@ struct Seen {
 std::vector<Seen> log_of_block;
 std::unordered_map<uint64_t, unsigned> turns;  // of each thread at each instruction
 
+size_t count_distinct(std::vector<uintptr_t>& numbers) {
+    std::sort(numbers.begin(), numbers.end());
+    return std::unique(numbers.begin(), numbers.end()) - numbers.begin();
+}
+
 void count_global(const Seen* from, const Seen* to) {
-    std::vector<uintptr_t> sectors;
-    uint64_t bytes = 0;
-    for (const Seen* s = from; s != to; s++) {
-        bytes += s->bytes;
-        for (uintptr_t a = s->address / 32; a <= (s->address + s->bytes - 1) / 32; a++) sectors.push_back(a);
-    }
-    std::sort(sectors.begin(), sectors.end());
+    std::vector<uintptr_t> sectors, addresses;
     Counters& c = *launch.counters;
-    c.global_sectors += std::unique(sectors.begin(), sectors.end()) - sectors.begin();
-    c.ideal_sectors += (bytes + 31) / 32;
+    for (const Seen* s = from; s != to; s++) {
+        addresses.push_back(s->address);
+        for (uintptr_t a = s->address / 32; a <= (s->address + s->bytes - 1) / 32; a++) sectors.push_back(a);
+        (s->use == Use::read ? c.global_read : c.global_written) += s->bytes;
+    }
     c.global_requests++;
-    (from->use == Use::read ? c.global_read : c.global_written) += bytes;
+    c.global_sectors += count_distinct(sectors);
+    c.ideal_sectors += (count_distinct(addresses) * from->bytes + 31) / 32;
 }
 
 void count_shared(const Seen* from, const Seen* to) {
