@@ -20,7 +20,7 @@ import numpy as np
 
 from ..layout import read_only
 from ..registry import kernel
-from .winograd_loops import CHUNK, LANES, PANEL, ROWS, Filter, Grid, Layout, Plane, loops
+from .winograd_loops import GROUP, LANES, PANEL, Filter, Grid, Layout, Plane, loops
 
 Pair = tuple[int, int]
 
@@ -129,15 +129,14 @@ def conv2d_weight(
     outputs = tile_size(length, taps)
     made, points = loops(outputs, taps), (outputs + taps - 1) ** 2
     threads = numba.get_num_threads()
-    depth, row, wide = step * step * ins, row_of(ins, step), up(outs, PANEL)
+    depth, row, wide = step * step * ins, row_of(ins, step), up(outs, LANES)
     tiles = [-(-n // outputs) for n in length]
     total = len(x) * math.prod(tiles)
     parts = min(max(2, threads), total)  # always two, so that one thread and two add up in the same order
     block = block_of(-(-total // parts), 1, BLOCK * 2 // (points * (row + wide)))
     layout = Layout(row, spread(block * row), spread(block * wide), 0)
     step_v, step_g = points * layout.v, points * layout.m
-    group = -(-depth // -(-depth // ROWS))
-    sums_size = up(depth, group) * wide * points
+    sums_size = up(depth, GROUP) * wide * points
     work = workspace(threads * (step_v + step_g) + parts * sums_size)
     sums = work[threads * (step_v + step_g) :]
     first, last = channels_last(x), channels_last(y)
@@ -148,7 +147,6 @@ def conv2d_weight(
         grid,
         layout,
         depth,
-        group,
         sums.ctypes.data,
         sums_size,
         parts,
@@ -158,7 +156,7 @@ def conv2d_weight(
         threads,
     )
     w = np.empty((outs, ins, *size), F4)
-    made.finish(sums, sums_size, parts, w.reshape(-1), filter, depth, group)
+    made.finish(sums, sums_size, parts, w.reshape(-1), filter, depth)
     return w
 
 
@@ -170,11 +168,11 @@ def _convolve(
     outputs = tile_size(size, taps)
     made, points = loops(outputs, taps), (outputs + taps - 1) ** 2
     threads = numba.get_num_threads()
-    depth, row, wide = source.step**2 * filter.ins, row_of(filter.ins, source.step), up(filter.outs, PANEL)
+    depth, row, wide = source.step**2 * filter.ins, row_of(filter.ins, source.step), up(filter.outs, LANES)
     tiles = [-(-n // outputs) for n in size]
     total = images * math.prod(tiles)
-    block = block_of(total, threads, BLOCK // (points * (row + CHUNK)))
-    layout = Layout(row, spread(block * row), spread(block * CHUNK), spread(depth * wide * target.step**2))
+    block = block_of(total, threads, BLOCK // (points * (row + PANEL)))
+    layout = Layout(row, spread(block * row), spread(block * PANEL), spread(depth * wide * target.step**2))
     step = points * (layout.v + layout.m)
     work = workspace(points * layout.u + threads * step)
     bias = np.zeros(wide, F4)
@@ -201,7 +199,7 @@ def tile_size(size: Pair, taps: int) -> int:
 
 def block_of(total: int, threads: int, most: int) -> int:
     """Tiles in a block: at most about ``most``, and so that threads get equally many."""
-    most = max(ROWS, min(most, TILES))
+    most = max(GROUP, min(most, TILES))
     rounds = -(-total // (threads * most))
     return -(-total // (threads * rounds))
 

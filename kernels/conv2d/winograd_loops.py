@@ -26,16 +26,16 @@ from llvmlite import binding
 from numba import cfunc, types
 
 from .. import simd
-from ..matmul import tile as matmul_tile
-from ..numba_config import prange, renamed, specialise
+from ..numba_config import njit, prange, renamed, specialise
+from . import winograd_tile
 from .filtering import transforms, transposed
+from .winograd_tile import LANES, SUMS, tile
 
-LANES, PANEL, ROWS = matmul_tile.LANES, matmul_tile.PANEL, matmul_tile.ROWS
-CHUNK = 2 * PANEL  # output channels that are multiplied, and transformed back, at a time
+PANEL = 4 * LANES  # output channels that are multiplied, and transformed back, at a time
+GROUP = SUMS // 2  # depths whose sums lie together in a weight gradient
 SLICE = 32  # depths of the filter that a thread transforms at a time
 
-tile = matmul_tile.tile
-_TILE = hashlib.sha256(Path(matmul_tile.__file__).read_bytes()).hexdigest()[:8]  # Numba's cache looks not there
+_TILE = hashlib.sha256(Path(winograd_tile.__file__).read_bytes()).hexdigest()[:8]  # Numba's cache looks not there
 
 
 class Grid(NamedTuple):
@@ -137,10 +137,9 @@ def loops(outputs: int, taps: int) -> Loops:
     names["transform_w_back"] = whole("wb", transposed(g))
     names["_read_x"] = specialise(_read, f"{variant}_x", {**names, "transform": bounded("x", bt, "x")})
     names["_read_y"] = specialise(_read, f"{variant}_y", {**names, "transform": bounded("yb", transposed(at), "x")})
-    for body in (_write, _filter_slice, _convolve_part, _accumulate_part, _finish_group):
+    for body in _INNER:
         names[body.__name__] = specialise(body, variant, names)  # each calls some of those before it
-    outermost = (_transform_filter, _convolve, _accumulate, _finish)
-    return Loops(*[specialise(body, variant, names, parallel=True) for body in outermost])
+    return Loops(*[specialise(body, variant, names, parallel=True) for body in _OUTER])
 
 
 # --- what is compiled as C functions
@@ -154,58 +153,42 @@ def _transform(x, x_row, x_column, y, y_row, y_column):
     sandwich(x, x_row, x_column, y, y_row, y_column)
 
 
-def _multiply(v, row, u, m, wide, count, columns, depth, seed):
-    """One point: m (tiles, wide) = v (tiles, depth) times u, panels of (depth, PANEL) one after the other, + seed."""
-    tiles = -(-count // ROWS)
-    for k in range(0, columns, PANEL):
-        t = 0
-        for n in range(tiles):
-            rows = (n + 1) * count // tiles - t
-            tile(
-                v + 4 * t * row,
-                row,
-                1,
-                u + 4 * k * depth,
-                PANEL,
-                seed + 4 * k,
-                0,
-                m + 4 * (t * wide + k),
-                wide,
-                rows,
-                columns - k,
-                depth,
-            )
-            t += rows
+def _multiply(v, row, u, m, count, vectors, depth, seed, ahead):
+    """One point: m (tiles, columns) = v (tiles, depth) times u (depth, columns), + seed; fetches as much from ahead."""
+    columns = vectors * LANES
+    tiles = -(-count * vectors // SUMS) if vectors > 1 else -(-count // GROUP)
+    t = 0
+    for n in range(tiles):
+        rows = (n + 1) * count // tiles - t
+        values, lines = v + 4 * t * row, ahead + 64 * n * depth if n < vectors else v
+        tile(values, row, 1, u, columns, seed, 0, m + 4 * t * columns, columns, rows, vectors, depth, lines)
+        t += rows
 
 
-def _multiply_outer(v, row, g, wide, sums, between, group, depth, outs, count, seed):
-    """One point: sums (groups, panels, ``between``) = v^T g for v (tiles, depth) and g (tiles, outs), + seed.
+def _multiply_outer(v, row, g, wide, sums, between, depth, vectors, count, seed):
+    """One point: sums (groups, ``between``) = v^T g for v (tiles, depth) and g (tiles, columns of ``wide``), + seed.
 
-    ``seed``: a row of PANEL zeros, or 0 to add to the sums.
+    ``seed``: a row of zeros, or 0 to add to the sums.
     """
-    panels = -(-outs // PANEL)
-    for k in range(0, outs, PANEL):
-        for c in range(0, depth, group):
-            target = sums + 4 * (c // group * panels + k // PANEL) * between
-            tile(
-                v + 4 * c,
-                1,
-                row,
-                g + 4 * k,
-                wide,
-                seed if seed else target,
-                0 if seed else PANEL,
-                target,
-                PANEL,
-                min(group, depth - c),
-                min(PANEL, outs - k),
-                count,
-            )
+    columns = vectors * LANES
+    height = min(SUMS // vectors, GROUP)
+    for c in range(0, depth, GROUP):
+        for r in range(c, min(c + GROUP, depth), height):
+            target = sums + 4 * (c // GROUP * between + (r - c) * columns)
+            start, start_row = (seed, 0) if seed else (target, columns)
+            rows = min(height, depth - r)
+            tile(v + 4 * r, 1, row, g, wide, start, start_row, target, columns, rows, vectors, count, target + 4 * between)
 
 
 multiply = _external(_multiply)
 multiply_outer = _external(_multiply_outer)
-ZEROS = np.zeros(CHUNK, np.float32)
+ZEROS = np.zeros(PANEL, np.float32)
+
+
+@njit
+def vectors_of(channels):
+    """The width of the next panel, when so many channels are left."""
+    return 4 if channels > 3 * LANES else 2 if channels > LANES else 1
 
 
 # --- the loops; `loops` gives these names their values
@@ -280,22 +263,24 @@ def _write(plane, grid, first, count, m, wide, point, phase, channel, channels):
 
 def _convolve_part(x, y, grid, layout, u, bias, depth, v, m, thread, threads):
     """Every ``threads``-th block of tiles, from the ``thread``-th on."""
-    wide = (y.channels + PANEL - 1) // PANEL * PANEL
-    zeros = ZEROS.ctypes.data
+    wide = (y.channels + LANES - 1) // LANES * LANES
     for first in range(thread * grid.block, grid.total, threads * grid.block):
         count = min(grid.block, grid.total - first)
         _read_x(x, grid, first, count, v, layout.row, layout.v)
         for phase in range(y.step * y.step):
-            for k in range(0, y.channels, CHUNK):
-                columns = min(CHUNK, y.channels - k)
+            k = 0
+            while k < y.channels:
+                vectors = vectors_of(y.channels - k)
                 weights = u + 4 * (phase * wide + k) * depth
                 for p in range(N * N):
                     # Point 1 of both axes: a constant added to its product is added to every output, as a bias is.
-                    seed = bias + 4 * k if p == N + 1 else zeros
+                    seed = bias + 4 * k if p == N + 1 else ZEROS.ctypes.data
                     values, sums = v + 4 * p * layout.v, m + 4 * p * layout.m
-                    target = weights + 4 * p * layout.u
-                    multiply(values, layout.row, target, sums, CHUNK, count, columns, depth, seed)
-                _write(y, grid, first, count, m, CHUNK, layout.m, phase, k, columns)
+                    multiply(values, layout.row, weights, sums, count, vectors, depth, seed, weights + 4 * layout.u)
+                    weights += 4 * layout.u
+                columns = vectors * LANES
+                _write(y, grid, first, count, m, columns, layout.m, phase, k, min(columns, y.channels - k))
+                k += columns
 
 
 def _convolve(x, y, grid, layout, u, bias, depth, work, m, step, threads):
@@ -305,15 +290,15 @@ def _convolve(x, y, grid, layout, u, bias, depth, work, m, step, threads):
         _convolve_part(x, y, grid, layout, u, bias, depth, v, v + 4 * m, thread, threads)
 
 
-def _filter_slice(w, filter, layout, u, depth, phases, panel, start):
+def _filter_slice(w, filter, layout, u, depth, start, out_phase, first, columns):
     """U for one panel of outputs and up to SLICE depths."""
-    panels = (filter.outs + PANEL - 1) // PANEL
-    out_phase, first = panel // panels, panel % panels * PANEL
-    block = np.zeros(TAPS * TAPS * LANES, np.float32)
+    wide = (filter.outs + LANES - 1) // LANES * LANES
+    block = np.empty(TAPS * TAPS * LANES, np.float32)
+    block[:] = 0
     for d in range(start, min(start + SLICE, depth)):
         in_phase, c = divmod(d, filter.ins)
         a, b = divmod(in_phase + out_phase, filter.step)  # one of the two is 0
-        for k in range(first, min(first + PANEL, filter.outs), LANES):
+        for k in range(first, first + columns, LANES):
             lanes = min(LANES, filter.outs - k)
             corner = k * filter.by_out + c * filter.by_in
             for i in range(TAPS):
@@ -323,56 +308,68 @@ def _filter_slice(w, filter, layout, u, depth, phases, panel, start):
                     tap, at = corner + r * filter.columns + s, (i * TAPS + j) * LANES
                     for lane in range(lanes):
                         block[at + lane] = w[tap + lane * filter.by_out]
-            target = u + 4 * (panel * PANEL * depth + d * PANEL + k - first)
+            target = u + 4 * ((out_phase * wide + first) * depth + d * columns + k - first)
             transform_w(block.ctypes.data, TAPS * LANES, LANES, target, N * layout.u, layout.u)
 
 
+def _filter_part(w, filter, layout, u, depth, phases, start):
+    """U for up to SLICE depths and all outputs."""
+    for out_phase in range(phases):
+        k = 0
+        while k < filter.outs:
+            columns = vectors_of(filter.outs - k) * LANES
+            _filter_slice(w, filter, layout, u, depth, start, out_phase, k, columns)
+            k += columns
+
+
 def _transform_filter(w, filter, layout, u, depth, phases):
-    """The flat filter w to U (points, ``phases`` of outputs, panels, depth, PANEL)."""
-    panels = (filter.outs + PANEL - 1) // PANEL * phases
-    slices = (depth + SLICE - 1) // SLICE
-    for n in prange(panels * slices):
-        _filter_slice(w, filter, layout, u, depth, phases, n // slices, n % slices * SLICE)
+    """The flat filter w to U (points, ``phases`` of outputs, panels, depth, columns of a panel)."""
+    for n in prange((depth + SLICE - 1) // SLICE):
+        _filter_part(w, filter, layout, u, depth, phases, n * SLICE)
 
 
-def _accumulate_part(x, y, grid, layout, depth, group, v, g, sums, start, stop):
-    """Sums (groups, panels, points, group, PANEL) of (A y A^T) * (B^T x B) over tiles from ``start`` to ``stop``."""
-    wide = (y.channels + PANEL - 1) // PANEL * PANEL
+def _accumulate_part(x, y, grid, layout, depth, v, g, sums, start, stop):
+    """Sums (groups, panels, points, GROUP, columns of a panel) of (A y A^T) * (B^T x B) over tiles from ``start`` on."""
+    wide = (y.channels + LANES - 1) // LANES * LANES
     for first in range(start, stop, grid.block):
         count = min(grid.block, stop - first)
         _read_x(x, grid, first, count, v, layout.row, layout.v)
         _read_y(y, grid, first, count, g, wide, layout.m)
         seed = ZEROS.ctypes.data if first == start else 0
-        for p in range(N * N):
-            values, right, target = v + 4 * p * layout.v, g + 4 * p * layout.m, sums + 4 * p * group * PANEL
-            between = N * N * group * PANEL
-            multiply_outer(values, layout.row, right, wide, target, between, group, depth, y.channels, count, seed)
+        k = 0
+        while k < y.channels:
+            vectors = vectors_of(y.channels - k)
+            for p in range(N * N):
+                values, right = v + 4 * p * layout.v, g + 4 * (p * layout.m + k)
+                target = sums + 4 * GROUP * (k * N * N + p * vectors * LANES)
+                multiply_outer(values, layout.row, right, wide, target, N * N * GROUP * wide, depth, vectors, count, seed)
+            k += vectors * LANES
 
 
-def _accumulate(x, y, grid, layout, depth, group, sums, size, parts, work, g, step, threads):
+def _accumulate(x, y, grid, layout, depth, sums, size, parts, work, g, step, threads):
     """The sums of each part of the tiles, ``size`` elements apart; a thread takes part after part."""
     for thread in prange(threads):
         v = work + 4 * thread * step
         for part in range(thread, parts, threads):
             start, stop = grid.total * part // parts, grid.total * (part + 1) // parts
-            _accumulate_part(x, y, grid, layout, depth, group, v, v + 4 * g, sums + 4 * part * size, start, stop)
+            _accumulate_part(x, y, grid, layout, depth, v, v + 4 * g, sums + 4 * part * size, start, stop)
 
 
-def _finish_group(sums, size, parts, w, filter, depth, group, first, panel, item):
+def _finish_panel(sums, size, parts, w, filter, depth, start, first, columns):
     """Add up the parts, and transform back: a group of depths and a panel of outputs of the filter's gradient."""
-    length = N * N * group * PANEL
-    total = item * length
+    wide = (filter.outs + LANES - 1) // LANES * LANES
+    total = N * N * (start * wide + GROUP * first)
     for part in range(1, parts):
         other = total + part * size
-        for i in range(length):
+        for i in range(N * N * GROUP * columns):
             sums[total + i] += sums[other + i]
     block = np.empty(TAPS * TAPS * LANES, np.float32)
-    for d in range(first, min(first + group, depth)):
+    for d in range(start, min(start + GROUP, depth)):
         phase, c = divmod(d, filter.ins)
         a, b = divmod(phase, filter.step)
-        for k in range(panel * PANEL, min(panel * PANEL + PANEL, filter.outs), LANES):
-            source = sums.ctypes.data + 4 * (total + (d - first) * PANEL + k % PANEL)
-            between = group * PANEL
+        for k in range(first, min(first + columns, filter.outs), LANES):
+            source = sums.ctypes.data + 4 * (total + (d - start) * columns + k - first)
+            between = GROUP * columns
             transform_w_back(source, N * between, between, block.ctypes.data, TAPS * LANES, LANES)
             corner = k * filter.by_out + c * filter.by_in
             for lane in range(min(LANES, filter.outs - k)):
@@ -382,9 +379,20 @@ def _finish_group(sums, size, parts, w, filter, depth, group, first, panel, item
                         w[corner + lane * filter.by_out + tap] = block[(i * TAPS + j) * LANES + lane]
 
 
-def _finish(sums, size, parts, w, filter, depth, group):
-    """G^T m G of the sums (parts, groups, panels, points, group, PANEL), into the flat filter w."""
-    panels = (filter.outs + PANEL - 1) // PANEL
-    groups = (depth + group - 1) // group
-    for n in prange(groups * panels):
-        _finish_group(sums, size, parts, w, filter, depth, group, n // panels * group, n % panels, n)
+def _finish_group(sums, size, parts, w, filter, depth, start):
+    """All outputs of a group of depths."""
+    k = 0
+    while k < filter.outs:
+        columns = vectors_of(filter.outs - k) * LANES
+        _finish_panel(sums, size, parts, w, filter, depth, start, k, columns)
+        k += columns
+
+
+def _finish(sums, size, parts, w, filter, depth):
+    """G^T m G of the sums (parts, groups, panels, points, GROUP, columns), into the flat filter w."""
+    for n in prange((depth + GROUP - 1) // GROUP):
+        _finish_group(sums, size, parts, w, filter, depth, n * GROUP)
+
+
+_INNER = (_write, _filter_slice, _filter_part, _convolve_part, _accumulate_part, _finish_panel, _finish_group)
+_OUTER = (_transform_filter, _convolve, _accumulate, _finish)
