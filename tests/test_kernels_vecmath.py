@@ -111,3 +111,38 @@ def test_largest():
         assert vecmath.largest(row) == row.max()
     assert vecmath.largest(np.array([-np.inf, -np.inf], np.float32)) == -np.inf
     assert vecmath.largest(np.array([-np.inf, -3], np.float32)) == -3
+
+
+def test_exponentials_of_every_range():
+    """A sample of all float32 up to 0: subnormals, the bound below which the result is 0, -inf, NaNs of any payload."""
+    x = np.arange(0x80000000, 1 << 32, 4001, np.uint32).view(np.float32)  # from -0 to -inf, then NaNs
+    with np.errstate(invalid="ignore"):
+        truth, less = np.exp(x.astype(np.float64)), np.expm1(x.astype(np.float64))
+    got = mapped(vecmath.exp)(x)
+    nan, normal = np.isnan(x), x >= -87.3
+    assert np.isnan(got[nan]).all()
+    assert (got[~nan & ~normal] == 0).all()
+    assert ulps(got[normal], truth[normal]) < 1
+    got = mapped(vecmath.expm1)(x)
+    assert np.isnan(got[nan]).all()
+    normal = np.abs(x) >= np.finfo(np.float32).tiny
+    assert ulps(got[normal & ~nan], less[normal & ~nan]) < 2
+    assert np.abs(got[~normal & ~nan] - less[~normal & ~nan]).max() <= 2**-149  # the last bit of a subnormal
+
+
+def test_hyperbolic_tangent_of_every_range():
+    x = np.concatenate([np.arange(start, start + 0x7F800001, 4001, np.uint32) for start in (0, 0x80000000)])
+    x = np.append(x.view(np.float32), np.float32([np.inf, -np.inf]))
+    normal = np.abs(x) >= np.finfo(np.float32).tiny
+    got, truth = mapped(vecmath.tanh)(x), np.tanh(x.astype(np.float64))
+    assert ulps(got[normal], truth[normal]) < 3
+    assert np.abs(got[~normal] - truth[~normal]).max() <= 2**-149
+
+
+def test_largest_is_of_the_order_of_floats():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        row = rng.integers(0, 1 << 32, rng.integers(1, 70), np.uint32).view(np.float32)
+        row = np.where(np.isnan(row), np.float32(-0.0), row)  # all magnitudes and signs, infinities, subnormals
+        assert vecmath.largest(row) == row.max()
+    assert np.isnan(vecmath.largest(np.array([1, np.nan, np.inf], np.float32)))
