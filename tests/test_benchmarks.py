@@ -185,7 +185,7 @@ def test_dropout_is_compared_by_what_it_keeps():
     unscaled = case.same([x], [c], [np.where(mask[0], x, 0), np.where(mask[0], c / 0.9, 0)])
     assert np.abs(unscaled[0] - good[0][0]).max() > 0.1
     leaking = case.same([x], [c], [np.where(mask[0], x / 0.9, 0), c / np.float32(0.9)])
-    assert np.abs(leaking[1] - good[0][1]).max() > 0.1
+    assert np.abs(leaking[0] - good[0][0]).max() > 0.1
     assert np.isnan(case.same([x], [c], [x / 0.9, c / 0.9])[0]).all()  # nothing dropped
 
 
