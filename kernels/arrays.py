@@ -26,3 +26,11 @@ def widen(a: Any) -> Any:
 def channels_last(x: Any) -> Any:
     """An NCHW array in any strides as a contiguous (N, H, W, C) one: a view if it lies so already, else a copy."""
     return array_module(x).ascontiguousarray(x.transpose(0, 2, 3, 1))
+
+
+_CHANNELS_LAST = np.empty((1, 2, 2, 2)).transpose(0, 3, 1, 2)
+
+
+def empty_channels_last(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An NCHW array that lies in memory as (N, H, W, C) and owns it: a gradient that is a view would be copied."""
+    return np.empty_like(_CHANNELS_LAST, dtype, shape=shape)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from ..arrays import channels_last
+from ..arrays import channels_last, empty_channels_last
 from ..parallel import make, run, with_arrays
 from ..registry import kernel
 from .direct_loops import CALL, JOB, LANES, NARROW, PANEL, ROWS, convolve, finish, pack, weigh
@@ -30,7 +30,6 @@ UNITS = 8  # of work, at least where there are as many rows: for as many threads
 SUMS_BYTES = 1 << 20  # of the weight gradient's partial sums
 LEAST_WORK = 1 << 16  # multiplications; below, the reference in NumPy is as quick
 F4 = np.dtype(np.float32)
-_CHANNELS_LAST = np.empty((2, 2, 2, 2)).transpose(0, 3, 1, 2)  # for `empty_like`, whose arrays own their memory
 
 
 class Axis(NamedTuple):
@@ -131,9 +130,9 @@ def _table(places: np.ndarray) -> np.ndarray:
 
 def _extent(phases: list[Axis], step: int) -> tuple[int, int, int]:
     """Along an axis: the first input that is read, how many a window holds, and how many all of them together."""
-    used = [phase for phase in phases if phase.taps]
-    first = min(phase.taps[0][0] for phase in used)
-    deep = max(phase.taps[-1][0] for phase in used) - first + 1
+    used = [phase.taps for phase in phases if phase.taps] or [((0, 0),)]  # with none, all outputs are zeros
+    first = min(taps[0][0] for taps in used)
+    deep = max(taps[-1][0] for taps in used) - first + 1
     return first, deep, max((phase.outputs - 1) * step for phase in phases) + deep
 
 
@@ -251,7 +250,7 @@ def _gather(
 ) -> np.ndarray:
     """``conv2d`` or ``conv2d_input``, by ``axes``; ``how`` is stride, padding and dilation."""
     k = len(w) if axes is correlation else w.shape[1] * groups
-    y = np.empty_like(_CHANNELS_LAST, F4, shape=(len(x), k, *size))
+    y = empty_channels_last((len(x), k, *size), F4)
     if _is_product(w.shape[2:], *how[:2], groups) and lies_channels_last(x):
         x, size = _folded(x), _rectangle(len(x) * math.prod(size))
     ready = _prepare(axes, x.shape, x.strides, w.shape, w.strides, size, how, groups)

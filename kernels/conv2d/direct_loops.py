@@ -20,8 +20,8 @@ from numba.extending import intrinsic
 from .. import simd
 from ..numba_config import specialise
 from ..parallel import array, c_function, fields, record, reference
+from ..vectors import FLOAT, INT, Masked, fused_multiply_add, prefetch, vector_pointer
 
-FLOAT, INT = ir.FloatType(), ir.IntType(64)
 WIDTH = simd.machine_width()
 LANES, VECTORS = WIDTH.lanes, WIDTH.vectors
 PANEL = VECTORS * LANES  # output channels of one tile
@@ -30,55 +30,10 @@ ROWS = (WIDTH.rows, 5, 4, 3, 2, 1) if WIDTH.rows < 8 else (WIDTH.rows, 8, 7, 4, 
 NARROW = LANES // 4  # up to so many outputs it is better to run vectors along the depth
 AHEAD = 8  # steps of depth that vectors are fetched before they are used: weights come from the second-level cache
 NEAREST = 32 << 10  # bytes of the first-level cache to count on
-LONGEST = 1024  # products added up one by one; more are added in parts, for accuracy
+LONGEST = 512  # products added up one by one; more are added in parts, for accuracy
 
 
 # --- tiles
-
-
-def _vector_pointer(builder: ir.IRBuilder, base: ir.Value, vector: ir.VectorType, *offsets: ir.Value) -> ir.Value:
-    """The address of a vector, ``offsets`` elements after ``base`` (an int64)."""
-    address = base
-    for offset in offsets:
-        address = builder.add(address, builder.shl(offset, INT(2)))
-    return builder.inttoptr(address, vector.as_pointer())
-
-
-class _Masked:
-    """Loads and stores of vectors of which only the first ``valid`` elements are there."""
-
-    def __init__(self, builder: ir.IRBuilder, vector: ir.VectorType, valid: ir.Value) -> None:
-        lanes = vector.count
-        word = ir.IntType(32)
-        words = ir.VectorType(word, lanes)
-        first = builder.insert_element(ir.Constant(words, ir.Undefined), builder.trunc(valid, word), word(0))
-        count = builder.shuffle_vector(first, ir.Constant(words, ir.Undefined), ir.Constant(words, [0] * lanes))
-        mask = builder.icmp_signed("<", ir.Constant(words, list(range(lanes))), count)
-        pointer, align, flags = vector.as_pointer(), ir.IntType(32), ir.VectorType(ir.IntType(1), lanes)
-        load = ir.FunctionType(vector, [pointer, align, flags, vector])
-        store = ir.FunctionType(ir.VoidType(), [vector, pointer, align, flags])
-        self.builder, self.mask, self.align, self.zero = builder, mask, align(4), vector([0.0] * lanes)
-        self.loader = cgutils.get_or_insert_function(builder.module, load, f"llvm.masked.load.v{lanes}f32.p0")
-        self.storer = cgutils.get_or_insert_function(builder.module, store, f"llvm.masked.store.v{lanes}f32.p0")
-
-    def load(self, pointer: ir.Value) -> ir.Value:
-        return self.builder.call(self.loader, [pointer, self.align, self.mask, self.zero])
-
-    def store(self, value: ir.Value, pointer: ir.Value) -> None:
-        self.builder.call(self.storer, [value, pointer, self.align, self.mask])
-
-
-def _fma(builder: ir.IRBuilder, vector: ir.VectorType) -> Any:
-    name = f"llvm.fma.v{vector.count}f32"
-    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
-
-
-def _prefetch(builder: ir.IRBuilder, pointer: ir.Value, write: int = 0) -> None:
-    """Fetch a line into the first-level cache, whatever the pointer points to."""
-    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(prefetch, [builder.bitcast(pointer, byte), word(write), word(3), word(1)])
 
 
 def _table(builder: ir.IRBuilder, address: ir.Value, index: ir.Value) -> ir.Value:
@@ -106,20 +61,20 @@ def reduce_tile(rows: int, vectors: int, lanes: int) -> Any:
     def tile(typing, a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth):
         def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
             a, a_row, table, b, b_step, start, start_row, c, c_row, width, depth = values
-            fma = _fma(builder, vector)
-            masked = _Masked(builder, vector, builder.sub(width, INT((vectors - 1) * lanes)))
+            fma = fused_multiply_add(builder, vector)
+            masked = Masked(builder, vector, builder.sub(width, INT((vectors - 1) * lanes)))
             sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(rows)]
             for place in chain(*sums):
                 builder.store(masked.zero, place)
 
             def load(base: ir.Value, j: int, offset: ir.Value) -> ir.Value:
-                pointer = _vector_pointer(builder, base, vector, offset, INT(j * lanes))
+                pointer = vector_pointer(builder, base, vector, offset, INT(j * lanes))
                 return masked.load(pointer) if j == vectors - 1 else builder.load(pointer, align=4)
 
             for i in range(rows):  # what is written to; it may come from far
                 for j in range(vectors):
-                    pointer = _vector_pointer(builder, c, vector, builder.mul(c_row, INT(i)), INT(j * lanes))
-                    _prefetch(builder, pointer, write=1)
+                    pointer = vector_pointer(builder, c, vector, builder.mul(c_row, INT(i)), INT(j * lanes))
+                    prefetch(builder, pointer, write=1)
             # The table is read one step ahead: where LLVM waits for an address, it moves all loads to the front.
             following = cgutils.alloca_once_value(builder, _table(builder, table, INT(0)))
             with cgutils.for_range(builder, depth) as loop:
@@ -128,7 +83,7 @@ def reduce_tile(rows: int, vectors: int, lanes: int) -> Any:
                 row_of_b = [load(b, j, builder.mul(loop.index, b_step)) for j in range(vectors)]
                 ahead = builder.mul(builder.add(loop.index, INT(AHEAD)), b_step)
                 for j in range(vectors):
-                    _prefetch(builder, _vector_pointer(builder, b, vector, ahead, INT(j * lanes)))
+                    prefetch(builder, vector_pointer(builder, b, vector, ahead, INT(j * lanes)))
                 a_at = builder.inttoptr(builder.add(a, offset), FLOAT.as_pointer())
                 for i in range(rows):
                     value = builder.load(builder.gep(a_at, [builder.mul(a_row, INT(i))]))
@@ -138,7 +93,7 @@ def reduce_tile(rows: int, vectors: int, lanes: int) -> Any:
             for i in range(rows):
                 for j, place in enumerate(sums[i]):
                     value = builder.fadd(builder.load(place), load(start, j, builder.mul(start_row, INT(i))))
-                    pointer = _vector_pointer(builder, c, vector, builder.mul(c_row, INT(i)), INT(j * lanes))
+                    pointer = vector_pointer(builder, c, vector, builder.mul(c_row, INT(i)), INT(j * lanes))
                     if j == vectors - 1:
                         masked.store(value, pointer)
                     else:
@@ -165,7 +120,7 @@ def dot_tile(rows: int, outs: int, lanes: int) -> Any:
     def tile(typing, a, a_row, table, b, b_out, start, c, c_row, run, runs):
         def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
             a, a_row, table, b, b_out, start, c, c_row, run, runs = values
-            fma = _fma(builder, vector)
+            fma = fused_multiply_add(builder, vector)
             zero = vector([0.0] * lanes)
             sums = [[cgutils.alloca_once(builder, vector) for _ in range(outs)] for _ in range(rows)]
             for place in chain(*sums):
@@ -176,14 +131,14 @@ def dot_tile(rows: int, outs: int, lanes: int) -> Any:
                 offset = _table(builder, table, b_at)
                 with cgutils.for_range(builder, steps) as inner:
                     k = builder.mul(inner.index, INT(lanes))
-                    masked = _Masked(builder, vector, builder.sub(run, k))
+                    masked = Masked(builder, vector, builder.sub(run, k))
                     weights = [
-                        masked.load(_vector_pointer(builder, b, vector, builder.mul(b_out, INT(o)), b_at, k))
+                        masked.load(vector_pointer(builder, b, vector, builder.mul(b_out, INT(o)), b_at, k))
                         for o in range(outs)
                     ]
                     for i in range(rows):
                         at = builder.mul(a_row, INT(i))
-                        value = masked.load(_vector_pointer(builder, a, vector, offset, at, k))
+                        value = masked.load(vector_pointer(builder, a, vector, offset, at, k))
                         for place, weight in zip(sums[i], weights):
                             builder.store(builder.call(fma, [value, weight, builder.load(place)]), place)
             scalar = ir.FunctionType(FLOAT, [FLOAT, vector])
@@ -211,18 +166,18 @@ def copy_panel(typing, source, source_row, target, sums, width, rows):
     def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
         source, source_row, target, sums, width, rows = values
         vector = ir.VectorType(FLOAT, LANES)
-        masks = [_Masked(builder, vector, builder.sub(width, INT(j * LANES))) for j in range(VECTORS)]
+        masks = [Masked(builder, vector, builder.sub(width, INT(j * LANES))) for j in range(VECTORS)]
         totals = [cgutils.alloca_once(builder, vector) for _ in masks]
         for total in totals:
             builder.store(masks[0].zero, total)
         with cgutils.for_range(builder, rows) as loop:
             for j, (masked, total) in enumerate(zip(masks, totals)):
                 at, to = builder.mul(loop.index, source_row), builder.mul(loop.index, INT(PANEL))
-                value = masked.load(_vector_pointer(builder, source, vector, at, INT(j * LANES)))
-                builder.store(value, _vector_pointer(builder, target, vector, to, INT(j * LANES)), align=4)
+                value = masked.load(vector_pointer(builder, source, vector, at, INT(j * LANES)))
+                builder.store(value, vector_pointer(builder, target, vector, to, INT(j * LANES)), align=4)
                 builder.store(builder.fadd(builder.load(total), value), total)
         for j, total in enumerate(totals):
-            builder.store(builder.load(total), _vector_pointer(builder, sums, vector, INT(j * LANES)), align=4)
+            builder.store(builder.load(total), vector_pointer(builder, sums, vector, INT(j * LANES)), align=4)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 6), emit

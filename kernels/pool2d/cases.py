@@ -16,12 +16,12 @@ def _inputs(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, AxisMap
     starts = np.arange(-1, 11, 2)
     overlapping = windows(12, np.maximum(starts, 0), np.minimum(starts + 3, 12), 1)
     dilated = windows(12, np.arange(6), np.arange(6) + 6, 3)
-    x = rng.standard_normal((3, 5, 12, 12))
+    x = rng.standard_normal((5, 37, 12, 12))
     yield "2x2", x, halves, halves
     yield "3x3 with stride 2", x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2), overlapping, overlapping
     yield "dilated", x[:, :, ::-1], dilated, overlapping
-    yield "ties", rng.integers(3, size=(3, 5, 12, 12)).astype(np.float64), overlapping, halves
-    yield "nothing but -inf", np.full((1, 2, 12, 12), -np.inf), overlapping, overlapping
+    yield "ties", rng.integers(3, size=(5, 37, 12, 12)).astype(np.float64), overlapping, halves
+    yield "nothing but -inf", np.full((1, 70, 12, 12), -np.inf), overlapping, overlapping
     yield "NaN", np.where(x > 1, np.nan, x), overlapping, overlapping
     yield "no images", np.zeros((0, 5, 12, 12)), halves, halves
 

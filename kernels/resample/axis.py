@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,8 +55,21 @@ class AxisMap:
             diagonals.append((_selection(rows), _selection(self.index[entry]), weight))
         return diagonals
 
+    @cached_property
+    def entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``start`` and ``index`` in int64 and the weights times ``scale`` in float32, contiguous: for loops."""
+        weight = np.ones(len(self.index)) if self.weight is None else self.weight
+        start, index = (np.ascontiguousarray(a, np.int64) for a in (self.start, self.index))
+        return start, index, (weight * self.scale).astype(np.float32)
+
     def __repr__(self) -> str:
         return f"<{self.inputs} to {self.outputs}>"
+
+
+@lru_cache(maxsize=64)
+def identity(length: int) -> AxisMap:
+    """The map that changes nothing."""
+    return AxisMap(length, length, np.arange(length), np.arange(length), np.ones(length))
 
 
 def at(x: Any, axis: int, positions: Selection) -> tuple[Any, ...]:

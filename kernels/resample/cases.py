@@ -30,7 +30,7 @@ def values(rng: np.random.Generator) -> Iterator[Case]:
         ("random entries", some, more),
         ("random entries, transposed", more, some),
     ):
-        x = rng.standard_normal((columns.inputs, 5, rows.inputs if rows else 3, 2))
+        x = rng.standard_normal((columns.inputs, 83, rows.inputs if rows else 3, 3))
         yield Case(name, (x.transpose(3, 1, 2, 0).copy(),), {"rows": rows, "columns": columns})
         yield Case(f"{name}, transposed", (x.transpose(3, 1, 2, 0),), {"rows": rows, "columns": columns})
     yield Case("no images", (np.zeros((0, 5, 12, 12)),), {"rows": some, "columns": more})
