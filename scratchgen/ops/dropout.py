@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..declare import primitive
+from ..declare import Primitive, primitive
 from ..rng import Generator, default_generator
 from ..tensor import Tensor, wrap
 
@@ -34,7 +34,7 @@ def _scaled(input: Tensor, shape: tuple[int, ...], p: float, generator: Generato
     return input * wrap(mask, input.device)
 
 
-_dropout = primitive("dropout", None, (lambda g, y, x, **attrs: _dropout(g, **attrs),))  # linear, symmetric
+_dropout: Primitive = primitive("dropout", None, (lambda g, y, x, **attrs: _dropout(g, **attrs),))  # linear, symmetric
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, generator: Generator | None = None) -> Tensor:
