@@ -94,7 +94,7 @@ class Jax(Library):
     def __init__(self) -> None:
         super().__init__(_Names, channels_last=False)
 
-    def tensor(self, array: np.ndarray) -> Any:
+    def tensor(self, array: np.ndarray, image: bool = False) -> Any:
         return jnp.asarray(array)
 
     def numpy(self, tensor: Any) -> np.ndarray:

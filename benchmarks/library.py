@@ -17,7 +17,7 @@ Arrays = Mapping[str, np.ndarray]
 class Library:
     """``L.exp`` is the library's ``exp``, ``L.nn.Linear`` its ``nn.Linear``, ``L.F.gelu`` its ``nn.functional.gelu``.
 
-    ``channels_last``: images and filters (4-d arrays) lie in memory with their channels side by side.
+    ``channels_last``: images and filters lie in memory with their channels side by side.
     """
 
     def __init__(self, module: Any, channels_last: bool) -> None:
@@ -29,8 +29,11 @@ class Library:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.module, name)
 
-    def tensor(self, array: np.ndarray) -> Any:
-        """A tensor with the values of ``array`` and memory of its own."""
+    def tensor(self, array: np.ndarray, image: bool = False) -> Any:
+        """A tensor with the values of ``array`` and memory of its own.
+
+        ``image``: in the library's layout of images, if it has four dimensions; else as it lies in ``array``.
+        """
         raise NotImplementedError
 
     def numpy(self, tensor: Any) -> np.ndarray:
@@ -96,10 +99,8 @@ class Scratchgen(Library):
 
         super().__init__(scratchgen, channels_last=True)
 
-    def tensor(self, array: np.ndarray) -> Any:
-        if array.ndim == 4:
-            return self.module.tensor(channels_last(array))
-        return self.module.tensor(array)
+    def tensor(self, array: np.ndarray, image: bool = False) -> Any:
+        return self.module.tensor(channels_last(array) if image and array.ndim == 4 else array)
 
     def backward(self, outputs: Sequence[Any], cotangents: Sequence[Any]) -> None:
         self.module.backward(outputs, cotangents)
@@ -126,9 +127,10 @@ class Torch(Library):
         super().__init__(torch, channels_last)
         self.fused = fused
 
-    def tensor(self, array: np.ndarray) -> Any:
-        t = self.module.from_numpy(np.array(array))
-        return t.contiguous(memory_format=self.module.channels_last) if self.channels_last and t.ndim == 4 else t
+    def tensor(self, array: np.ndarray, image: bool = False) -> Any:
+        return self.module.from_numpy(
+            channels_last(array) if image and self.channels_last and array.ndim == 4 else np.array(array)
+        )
 
     def prepared(self, module: Any) -> Any:
         return module.to(memory_format=self.module.channels_last) if self.channels_last else module
@@ -167,5 +169,5 @@ class CompiledTorch(Torch):
 
 
 def channels_last(array: np.ndarray) -> np.ndarray:
-    """The same (N, C, H, W) numbers with the channels of a pixel side by side in memory."""
-    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    """A copy of (N, C, H, W) numbers with the channels of a pixel side by side in memory."""
+    return np.array(array.transpose(0, 2, 3, 1), order="C").transpose(0, 3, 1, 2)

@@ -20,7 +20,7 @@ def profile(step: Step, seed: int = 0) -> tuple[float, sg.Timer]:
     L = Scratchgen()
     sg.manual_seed(seed)
     training = step.build(L)
-    batch: list[Any] = [L.tensor(a) for a in training.draw(np.random.default_rng(seed))]
+    batch: list[Any] = [L.tensor(a, step.images) for a in training.draw(np.random.default_rng(seed))]
     for _ in range(2):
         training.step(*batch)
     start = time.perf_counter()

@@ -50,7 +50,7 @@ class Bench:
         """The call to time on input set ``number``, and a function that calls it and gives its results as arrays."""
         L = self.library
         arrays = [a.astype(precision) if a.dtype.kind == "f" else a for a in case.draw(number)]
-        tensors = [L.tensor(a) for a in arrays]
+        tensors = [L.tensor(a, case.images) for a in arrays]
         if case.stateful:
             call, values = case.function(L, *tensors)
 
@@ -68,7 +68,7 @@ class Bench:
         with L.no_grad():
             given = cotangents([L.numpy(y).shape for y in _several(case.function(L, *tensors))], precision)
         self.cotangents = given
-        seeds = [L.tensor(a) for a in given]
+        seeds = [L.tensor(a, case.images) for a in given]
 
         def both() -> list[Any]:
             for leaf in leaves:

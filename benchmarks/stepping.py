@@ -30,14 +30,15 @@ class StepBench:
         """Build a network and draw its batches; ``weights``: a file to start from."""
         _forget_peak()
         self.library.manual_seed(seed)
-        self.training = self.steps[name].build(self.library)
+        step = self.steps[name]
+        self.training = step.build(self.library)
         if weights is not None:
             with np.load(weights) as saved:
                 for part, module in self.training.modules.items():
                     of_part = {k.partition("/")[2]: saved[k] for k in saved.files if k.startswith(f"{part}/")}
                     self.library.load(module, of_part)
         rng = np.random.default_rng(seed)
-        batches = [[self.library.tensor(a) for a in self.training.draw(rng)] for _ in range(BATCHES)]
+        batches = [[self.library.tensor(a, step.images) for a in self.training.draw(rng)] for _ in range(BATCHES)]
         self.batches = itertools.cycle(batches)
 
     def save(self, weights: str) -> None:

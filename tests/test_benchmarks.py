@@ -175,6 +175,17 @@ def test_what_is_data_gets_no_gradient():
     assert [r.shape for r in bench.results()] == [(6, 3), (5, 3)]
 
 
+@pytest.mark.parametrize("library", [Scratchgen, lambda: Torch(channels_last=True), lambda: Torch()])
+def test_only_images_are_laid_channels_last(library):
+    L, array = library(), np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+    side_by_side = (240, 4, 60, 12) if L.channels_last else (240, 80, 20, 4)
+    for image, strides in ((True, side_by_side), (False, array.strides)):  # heads of attention are no channels
+        t = L.tensor(array, image)
+        assert L.numpy(t).strides == strides
+        np.testing.assert_array_equal(L.numpy(t), array)
+        assert not np.shares_memory(L.numpy(t), array)
+
+
 def test_dropout_is_compared_by_what_it_keeps():
     case = CASES["dropout (8192, 768)"]
     x, c = (np.random.default_rng(i).standard_normal((500, 2000)).astype(np.float32) for i in (0, 1))
