@@ -36,7 +36,7 @@ LINE = 16  # floats in a line of the cache
 PAGE = 1024  # floats; rows so far apart compete for the same places in L1
 _ZEROS = np.zeros(PANEL, np.float32)
 
-_TILE = hashlib.sha256(Path(__file__).with_name("tile.py").read_bytes()).hexdigest()[:8]  # Numba's cache looks not there
+_TILE = f"{LANES}_" + hashlib.sha256(Path(__file__).with_name("tile.py").read_bytes()).hexdigest()[:8]
 
 
 def _inner(body):
@@ -96,7 +96,8 @@ def _pack_tile(a, a_row, a_step, target, rows, depth):
     """
     if a_row == 1:
         for p in range(depth):
-            move(a + 4 * p * a_step, target + 4 * p * rows, rows)
+            for i in range(0, rows, LANES):
+                move(a + 4 * (p * a_step + i), target + 4 * (p * rows + i), rows - i)
     else:
         for i in range(rows):
             for p in range(0, depth, LANES):
