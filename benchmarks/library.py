@@ -34,7 +34,8 @@ class Library:
 
         ``image``: in the library's layout of images, if it has four dimensions; else as it lies in ``array``.
         """
-        raise NotImplementedError
+        laid = channels_last(array) if image and self.channels_last and array.ndim == 4 else np.array(array)
+        return self.module.from_numpy(laid)
 
     def numpy(self, tensor: Any) -> np.ndarray:
         """The values of a tensor."""
@@ -99,9 +100,6 @@ class Scratchgen(Library):
 
         super().__init__(scratchgen, channels_last=True)
 
-    def tensor(self, array: np.ndarray, image: bool = False) -> Any:
-        return self.module.tensor(channels_last(array) if image and array.ndim == 4 else array)
-
     def backward(self, outputs: Sequence[Any], cotangents: Sequence[Any]) -> None:
         self.module.backward(outputs, cotangents)
 
@@ -126,11 +124,6 @@ class Torch(Library):
             torch.set_num_threads(threads)
         super().__init__(torch, channels_last)
         self.fused = fused
-
-    def tensor(self, array: np.ndarray, image: bool = False) -> Any:
-        return self.module.from_numpy(
-            channels_last(array) if image and self.channels_last and array.ndim == 4 else np.array(array)
-        )
 
     def prepared(self, module: Any) -> Any:
         return module.to(memory_format=self.module.channels_last) if self.channels_last else module
