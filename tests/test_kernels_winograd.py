@@ -69,19 +69,73 @@ def test_the_larger_tile_costs_the_stated_accuracy():
     assert np.linalg.norm(y - truth) / np.linalg.norm(truth) < 3e-6
 
 
-def test_output_does_not_depend_on_the_number_of_threads():
+def test_one_thread_and_two_give_the_same_bits():
+    """Every block of tiles is one thread's own; sums over tiles are always taken in two halves."""
+    before = numba.get_num_threads()
+    if before < 2:
+        pytest.skip("needs two threads")
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((4, 16, 20, 20)).astype(np.float32)
+    x, y = (rng.standard_normal((4, 16, 20, 20)).astype(np.float32) for _ in range(2))
     w = rng.standard_normal((16, 16, 3, 3)).astype(np.float32)
-    how = {"size": (20, 20), "stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
-    many = winograd.conv2d(x, w, None, **how)
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
-        one = winograd.conv2d(x, w, None, **how)
-    finally:
+    how = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
+    results = []
+    for threads in (1, 2):
         numba.set_num_threads(threads)
-    np.testing.assert_array_equal(one, many)
+        try:
+            results += [
+                winograd.conv2d(x, w, None, size=(20, 20), **how),
+                winograd.conv2d_input(y, w, None, size=(20, 20), **how),
+                winograd.conv2d_weight(x, y, size=(3, 3), **how),
+            ]
+        finally:
+            numba.set_num_threads(before)
+    for one, two in zip(results[:3], results[3:], strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_what_another_call_left_in_the_workspace_does_no_harm():
+    """Tiles that reach over an edge and lanes without a channel read scratch memory that may hold anything."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((2, 17, 9, 7)), rng.standard_normal((19, 17, 3, 3))
+    y = rng.standard_normal((2, 19, 9, 7))
+    how = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
+    calls = [("conv2d", (x, w, None), (9, 7)), ("conv2d_weight", (x, y), (3, 3))]
+    for op, arrays, size in calls:
+        narrow = [a if a is None else a.astype(np.float32) for a in arrays]
+        before = getattr(winograd, op)(*narrow, size=size, **how)
+        winograd.workspace(1)[:] = np.nan
+        np.testing.assert_array_equal(getattr(winograd, op)(*narrow, size=size, **how), before)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_scale_of_the_input_is_kept(scale):
+    """The transforms neither overflow nor lose what is small: results scale with the input, to the bit."""
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((1, 8, 6, 6), (8, 8, 3, 3)))
+    how = {"size": (6, 6), "stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
+    two = np.float32(2.0 ** round(np.log2(scale)))
+    np.testing.assert_array_equal(winograd.conv2d(x * two, w, None, **how), winograd.conv2d(x, w, None, **how) * two)
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "k", "size"), [(2, 64, 64, 32), (2, 128, 128, 16), (2, 256, 256, 8), (4, 32, 64, 14), (4, 64, 64, 7)]
+)
+def test_error_of_real_layers(n, c, k, size):
+    """At most 1.5e-5 of the largest value, and 4e-6 in norm, for inputs and weights as a network has them."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((n, c, size, size)), rng.standard_normal((k, c, 3, 3)) / np.sqrt(9 * c)
+    y = rng.standard_normal((n, k, size, size))
+    how = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
+    calls = [
+        ("conv2d", (x, w, None), (size, size)),
+        ("conv2d_input", (y, w, None), (size, size)),
+        ("conv2d_weight", (x, y), (3, 3)),
+    ]
+    for op, arrays, wanted in calls:
+        truth = getattr(reference, op)(*arrays, size=wanted, **how)
+        got = getattr(winograd, op)(*[a if a is None else a.astype(np.float32) for a in arrays], size=wanted, **how)
+        assert np.abs(got - truth).max() < 1.5e-5 * np.abs(truth).max()
+        assert np.linalg.norm(got - truth) < 4e-6 * np.linalg.norm(truth)
 
 
 def test_it_is_what_a_3x3_layer_runs_and_can_be_switched_off():

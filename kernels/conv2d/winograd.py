@@ -11,7 +11,6 @@ products, of tiles with filters or of tiles with tiles.
 from __future__ import annotations
 
 import math
-import os
 from threading import local
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from ..layout import read_only
 from ..registry import kernel
+from .reference import conv2d_cost, conv2d_input_cost, conv2d_weight_cost
 from .winograd_loops import GROUP, LANES, PANEL, Filter, Grid, Layout, Plane, loops
 
 Pair = tuple[int, int]
@@ -28,16 +28,7 @@ F4 = np.dtype(np.float32)
 LINE = 16  # elements of a cache line
 
 
-def _l2_bytes() -> int:
-    """The size of a core's second-level cache, 1 MB where the system does not tell."""
-    try:
-        return os.sysconf("SC_LEVEL2_CACHE_SIZE") or 1 << 20
-    except (AttributeError, OSError, ValueError):
-        return 1 << 20
-
-
-BLOCK = _l2_bytes() * 5 // 8 // 4  # elements of V and M, which should stay in cache between the steps
-TILES = 96  # more in a block gain nothing
+TILES = 64  # in a block: then V is read for each panel of outputs as often as U for each block, per multiplication
 
 
 # --- the three ops
@@ -55,7 +46,7 @@ def _conv2d_when(
     return x.size > 0 and _fits(w.shape[2:], stride, dilation, groups, x.shape[1], w.shape[0], size)
 
 
-@kernel("conv2d", impl="winograd", device="cpu", dtypes="f4", when=_conv2d_when, looseness=4)
+@kernel("conv2d", impl="winograd", device="cpu", dtypes="f4", when=_conv2d_when, cost=conv2d_cost, looseness=4)
 def conv2d(
     x: np.ndarray,
     w: np.ndarray,
@@ -73,7 +64,35 @@ def conv2d(
     y = aligned_empty((len(x), *size, outs))
     image = channels_last(x)
     source = plane(image, step, -padding[0], -padding[1])
-    _convolve(source, plane(y, 1, 0, 0), size, len(x), w, filter, b, image)
+    _convolve(source, plane(y, 1, 0, 0), size, len(x), w, filter, b)
+    return y.transpose(0, 3, 1, 2)
+
+
+def _smaller_when(
+    x: Any, w: Any, b: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> bool:
+    attrs = {"size": size, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return w.shape[2:] == (3, 3) and _conv2d_when(x, w, b, **attrs)
+
+
+@kernel("conv2d", impl="winograd_f2", device="cpu", dtypes="f4", when=_smaller_when, cost=conv2d_cost, study=True)
+def conv2d_f2(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    *,
+    size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """Tiles of 2x2 outputs whatever the size: 2.25 times fewer multiplications, and the direct product's accuracy."""
+    outs, ins = w.shape[:2]
+    y = aligned_empty((len(x), *size, outs))
+    image = channels_last(x)
+    filter = Filter(outs, ins, 9 * ins, 9, 3, 3, 1, False)
+    _convolve(plane(image, 1, -padding[0], -padding[1]), plane(y, 1, 0, 0), size, len(x), w, filter, b, 2)
     return y.transpose(0, 3, 1, 2)
 
 
@@ -83,7 +102,15 @@ def _conv2d_input_when(
     return y.size > 0 and _fits(w.shape[2:], stride, dilation, groups, y.shape[1], w.shape[1], size)
 
 
-@kernel("conv2d_input", impl="winograd", device="cpu", dtypes="f4", when=_conv2d_input_when, looseness=4)
+@kernel(
+    "conv2d_input",
+    impl="winograd",
+    device="cpu",
+    dtypes="f4",
+    when=_conv2d_input_when,
+    cost=conv2d_input_cost,
+    looseness=4,
+)
 def conv2d_input(
     y: np.ndarray,
     w: np.ndarray,
@@ -109,7 +136,7 @@ def conv2d_input(
     count = tuple([(n - 1 + p) // step - f + 1 for n, p, f in zip(size, padding, first)])
     source = plane(image, 1, first[0] - reach[0], first[1] - reach[1])
     target = plane(x, step, first[0] * step - padding[0], first[1] * step - padding[1])
-    _convolve(source, target, count, len(y), w, filter, b, image)
+    _convolve(source, target, count, len(y), w, filter, b)
     return x.transpose(0, 3, 1, 2)
 
 
@@ -119,7 +146,15 @@ def _conv2d_weight_when(
     return x.size > 0 and y.size > 0 and _fits(size, stride, dilation, groups, x.shape[1], y.shape[1], y.shape[2:])
 
 
-@kernel("conv2d_weight", impl="winograd", device="cpu", dtypes="f4", when=_conv2d_weight_when, looseness=4)
+@kernel(
+    "conv2d_weight",
+    impl="winograd",
+    device="cpu",
+    dtypes="f4",
+    when=_conv2d_weight_when,
+    cost=conv2d_weight_cost,
+    looseness=4,
+)
 def conv2d_weight(
     x: np.ndarray, y: np.ndarray, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> np.ndarray:
@@ -133,7 +168,7 @@ def conv2d_weight(
     tiles = [-(-n // outputs) for n in length]
     total = len(x) * math.prod(tiles)
     parts = min(max(2, threads), total)  # always two, so that one thread and two add up in the same order
-    block = block_of(-(-total // parts), 1, BLOCK * 2 // (points * (row + wide)))
+    block = block_of(-(-total // parts), 1, tiles_of_weight(depth, outs))
     layout = Layout(row, spread(block * row), spread(block * wide), 0)
     step_v, step_g = points * layout.v, points * layout.m
     sums_size = up(depth, GROUP) * wide * points
@@ -161,17 +196,24 @@ def conv2d_weight(
 
 
 def _convolve(
-    source: Plane, target: Plane, size: Pair, images: int, w: np.ndarray, filter: Filter, b: np.ndarray | None, keep
+    source: Plane,
+    target: Plane,
+    size: Pair,
+    images: int,
+    w: np.ndarray,
+    filter: Filter,
+    b: np.ndarray | None,
+    outputs: int = 0,
 ) -> None:
-    """``size`` outputs of each phase from ``source`` to ``target``."""
+    """``size`` outputs of each phase from ``source`` to ``target``, in tiles of ``outputs`` if that is not 0."""
     taps = -(-filter.rows // filter.step)
-    outputs = tile_size(size, taps)
+    outputs = outputs or tile_size(size, taps)
     made, points = loops(outputs, taps), (outputs + taps - 1) ** 2
     threads = numba.get_num_threads()
     depth, row, wide = source.step**2 * filter.ins, row_of(filter.ins, source.step), up(filter.outs, LANES)
     tiles = [-(-n // outputs) for n in size]
     total = images * math.prod(tiles)
-    block = block_of(total, threads, BLOCK // (points * (row + PANEL)))
+    block = block_of(total, threads, TILES)
     layout = Layout(row, spread(block * row), spread(block * PANEL), spread(depth * wide * target.step**2))
     step = points * (layout.v + layout.m)
     work = workspace(points * layout.u + threads * step)
@@ -183,9 +225,7 @@ def _convolve(
     (flat,) = read_only(np.ascontiguousarray(w).reshape(-1))
     made.transform_filter(flat, filter, layout, u, depth, target.step**2)
     grid = Grid(*tiles, total, block)
-    made.convolve(
-        source, target, grid, layout, u, bias.ctypes.data, depth, start, points * layout.v, step, threads
-    )
+    made.convolve(source, target, grid, layout, u, bias.ctypes.data, depth, start, points * layout.v, step, threads)
 
 
 # --- tiles
@@ -199,9 +239,13 @@ def tile_size(size: Pair, taps: int) -> int:
 
 def block_of(total: int, threads: int, most: int) -> int:
     """Tiles in a block: at most about ``most``, and so that threads get equally many."""
-    most = max(GROUP, min(most, TILES))
     rounds = -(-total // (threads * most))
     return -(-total // (threads * rounds))
+
+
+def tiles_of_weight(depth: int, outs: int) -> int:
+    """Tiles in a block of a weight gradient: sums (depth x outs) pass by once a block, V and G once a tile."""
+    return min(max(depth * outs // (depth + outs), 24), 128)
 
 
 def row_of(channels: int, step: int) -> int:

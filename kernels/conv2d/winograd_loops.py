@@ -176,8 +176,8 @@ def _multiply_outer(v, row, g, wide, sums, between, depth, vectors, count, seed)
         for r in range(c, min(c + GROUP, depth), height):
             target = sums + 4 * (c // GROUP * between + (r - c) * columns)
             start, start_row = (seed, 0) if seed else (target, columns)
-            rows = min(height, depth - r)
-            tile(v + 4 * r, 1, row, g, wide, start, start_row, target, columns, rows, vectors, count, target + 4 * between)
+            rows, ahead = min(height, depth - r), target + 4 * between
+            tile(v + 4 * r, 1, row, g, wide, start, start_row, target, columns, rows, vectors, count, ahead)
 
 
 multiply = _external(_multiply)
@@ -240,9 +240,7 @@ def _write(plane, grid, first, count, m, wide, point, phase, channel, channels):
         i, j = divmod(place, grid.across)
         top = i * OUTPUTS * step + plane.top + phase // step
         left = j * OUTPUTS * step + plane.left + phase % step
-        target = plane.data + 4 * (
-            image * plane.by_image + top * plane.by_row + left * plane.by_column + channel
-        )
+        target = plane.data + 4 * (image * plane.by_image + top * plane.by_row + left * plane.by_column + channel)
         first_row, rows = -(top // step), (plane.height - 1 - top) // step + 1
         first_column, columns = -(left // step), (plane.width - 1 - left) // step + 1
         for k in range(0, channels, LANES):
@@ -329,8 +327,9 @@ def _transform_filter(w, filter, layout, u, depth, phases):
 
 
 def _accumulate_part(x, y, grid, layout, depth, v, g, sums, start, stop):
-    """Sums (groups, panels, points, GROUP, columns of a panel) of (A y A^T) * (B^T x B) over tiles from ``start`` on."""
+    """Sums (groups, panels, points, GROUP, columns) of (A y A^T) * (B^T x B) over tiles from ``start`` to ``stop``."""
     wide = (y.channels + LANES - 1) // LANES * LANES
+    between = N * N * GROUP * wide
     for first in range(start, stop, grid.block):
         count = min(grid.block, stop - first)
         _read_x(x, grid, first, count, v, layout.row, layout.v)
@@ -342,7 +341,7 @@ def _accumulate_part(x, y, grid, layout, depth, v, g, sums, start, stop):
             for p in range(N * N):
                 values, right = v + 4 * p * layout.v, g + 4 * (p * layout.m + k)
                 target = sums + 4 * GROUP * (k * N * N + p * vectors * LANES)
-                multiply_outer(values, layout.row, right, wide, target, N * N * GROUP * wide, depth, vectors, count, seed)
+                multiply_outer(values, layout.row, right, wide, target, between, depth, vectors, count, seed)
             k += vectors * LANES
 
 
