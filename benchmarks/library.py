@@ -106,6 +106,9 @@ class Scratchgen(Library):
     def group_norm_silu(self, x: Any, groups: int, weight: Any, bias: Any) -> Any:
         return self.F.group_norm_silu(x, groups, weight, bias)
 
+    def linear_gelu(self, x: Any, weight: Any, bias: Any) -> Any:
+        return self.F.linear_activation(x, weight, bias, activation="gelu")
+
     def layer_norm_residual(self, x: Any, residual: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
         normal, total = self.F.layer_norm_residual(x, residual, weight.shape, weight, bias)
         return normal, total
