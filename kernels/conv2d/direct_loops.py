@@ -357,13 +357,15 @@ inside = specialise(_inside, "direct", {})
 def _wide_row(call, job, source, begin, end, table, tiles, w, bias, y, outs):
     """One row of outputs in some panels of channels: bias + products ``begin`` to ``end`` of the windows and w."""
     panel = PANEL * call.tap_count * call.channels
+    parts = max(1, (end - begin + LONGEST - 1) // LONGEST)
+    part = max(1, (end - begin + parts - 1) // parts)
     for t in range(job.first_tile, job.first_tile + job.tiles):
         for k in range(0, outs, PANEL):
             start, start_row, target, weights = bias + 4 * k, 0, y + 4 * k, w + 4 * (k // PANEL * panel)
-            for d in range(begin, max(end, begin + 1), LONGEST):
+            for d in range(begin, max(end, begin + 1), part):
                 tile(
                     tiles[t], source, call.pixel_step, table + 4 * d, weights + 4 * d * PANEL, PANEL, start, start_row,
-                    target, call.y_pixel, min(PANEL, outs - k), min(LONGEST, end - d),
+                    target, call.y_pixel, min(PANEL, outs - k), min(part, end - d),
                 )  # fmt: skip
                 start, start_row = target, call.y_pixel
         source += 4 * tiles[t] * call.pixel_step

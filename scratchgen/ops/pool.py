@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import is_grad_enabled
 from ..declare import Primitive, primitive
 from ..kernels.resample import AxisMap, windows
 from ..tensor import Tensor
@@ -21,8 +20,14 @@ __all__ = [
     "avg_pool2d", "max_pool1d", "max_pool2d",
 ]  # fmt: skip
 
-# The maximum is the value at an index that small changes do not move: its derivatives are those of the gather.
-_max_pool2d = primitive("max_pool2d", None, several=True)
+# The maximum is the value at an index that small changes do not move: its derivatives are those of reading there.
+_max_pool2d = primitive(
+    "max_pool2d",
+    None,
+    lambda g, y, x, *, rows, columns: (_pool_scatter(g[0], y[1].detach(), size=x.shape[2:]),),
+    save="y",
+    several=True,
+)
 _pool_gather: Primitive = primitive(
     "pool_gather",
     None,
@@ -153,8 +158,6 @@ def _largest(input: Tensor, maps: Sequence[AxisMap], return_indices: bool) -> An
     images = as_images(input, dims)
     rows = maps[0] if dims == 2 else windows(1, np.zeros(1, np.int64), np.ones(1, np.int64), 1)
     values, index = _max_pool2d(images, rows=rows, columns=maps[-1])
-    if images.requires_grad and is_grad_enabled():
-        values = _pool_gather(images, index)
     values = like_input(values, input, dims)
     return (values, like_input(cast(index, np.int64), input, dims)) if return_indices else values
 
