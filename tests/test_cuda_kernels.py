@@ -31,15 +31,18 @@ def error_of(got: Any, truth: Any) -> float:
 
 
 def test_every_kernel_is_tested_here():
-    covered = {op for op, _ in CHOSEN} | {op for op, _ in LADDER} | set(IN_PLACE)
+    covered = {op for op, _ in CHOSEN} | {op for op, _ in LADDER} | set(IN_PLACE) | set(ODD)
     assert {op for op, found in ON_GPU.items() if found} == covered
     assert {(op, impl) for op, impl in LADDER} == {(op, impl) for op in ODD for impl in study_versions(op)}
 
 
 @pytest.mark.parametrize(("op", "impl"), CHOSEN)
 def test_the_kernel_that_runs_agrees_with_its_reference(op, impl):
-    """On all cases of its op, in float32 under each schedule and in float16."""
-    for dtype, schedules in (("float32", SCHEDULES), ("float16", (1,))):
+    """On all cases of its op, in float32 under each schedule and in float16; the many multiplications of a convolution
+    under one schedule, and on few below.
+    """
+    runs = [("float32", (1,))] if op.startswith("conv2d") else [("float32", SCHEDULES), ("float16", (1,))]
+    for dtype, schedules in runs:
         for schedule in schedules:
             with emulator(schedule=schedule):
                 for c in kernels.compare(op, impl, device="emu", dtype=dtype):
@@ -76,7 +79,35 @@ def _layer_norm_inputs(rng: np.random.Generator) -> list[tuple[tuple, dict]]:
     ]  # fmt: skip
 
 
+def _conv_inputs(op: str) -> Any:
+    """Images and geometries of which none is simple."""
+
+    def inputs(rng: np.random.Generator) -> list[tuple[tuple, dict]]:
+        found = []
+        for x, w, stride, padding, dilation, groups in (
+            ((2, 5, 6, 7), (3, 5, 3, 3), (1, 1), (1, 1), (1, 1), 1),
+            ((1, 6, 9, 8), (4, 3, 2, 3), (2, 3), (1, 2), (2, 1), 2),
+        ):
+            size = tuple(
+                (m + 2 * p - d * (t - 1) - 1) // s + 1 for m, p, d, t, s in zip(x[2:], padding, dilation, w[2:], stride)
+            )
+            how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+            image, weight, out = (rng.standard_normal(shape) for shape in (x, w, (x[0], w[0], *size)))
+            arrays, size = {
+                "conv2d": ((image, weight, rng.standard_normal(w[0])), size),
+                "conv2d_input": ((out, weight, rng.standard_normal(x[1])), x[2:]),
+                "conv2d_weight": ((image, out), w[2:]),
+                "conv2d_weight_bias": ((image, out), w[2:]),
+            }[op]
+            found.append((arrays, {"size": size, **how}))
+        return found
+
+    return inputs
+
+
+CONVOLUTIONS = ("conv2d", "conv2d_input", "conv2d_weight", "conv2d_weight_bias")
 ODD = {"softmax": _softmax_inputs, "matmul": _matmul_inputs, "layer_norm": _layer_norm_inputs}
+ODD |= {op: _conv_inputs(op) for op in CONVOLUTIONS}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
