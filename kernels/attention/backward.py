@@ -17,7 +17,6 @@ from .vectors import floats, take
 
 QUERIES = 64  # rows of a panel of scores; measured, flat from 32 to 128
 MOST_LANES = WIDE * LANES
-PANELS = 4  # of keys that a block of queries meets while it is in the cache
 SPAN_VECTORS = 2
 SPAN = SPAN_VECTORS * LANES  # columns of the gradient in the queries that are computed together
 
@@ -25,7 +24,7 @@ SPAN = SPAN_VECTORS * LANES  # columns of the gradient in the queries that are c
 def scratch_floats(queries: int, size: int, value_size: int) -> int:
     """Numbers that one thread needs: keys, values and their gradients, keys as rows, two panels, two for each query."""
     wide = -(-size // SPAN) * SPAN
-    return (PANELS * (2 * size + 2 * value_size + wide) + 2 * QUERIES) * MOST_LANES + 2 * queries
+    return (2 * size + 2 * value_size + wide + 2 * QUERIES + 1) * MOST_LANES + 2 * queries
 
 
 def _means(g, g_row, g_column, y, y_row, y_column, queries, size, scale, mean):
@@ -60,64 +59,52 @@ rows_of: Any = None
 mask_panel: Any = None
 
 
-def _open(sizes, places, lead, head, low, lanes, scale, memory):
-    """Bring a panel of ``lanes`` keys and values, from key ``low`` of a head on, to its memory; no gradients yet."""
-    size, value_size = sizes[3], sizes[4]
-    wide = (size + SPAN - 1) // SPAN * SPAN
-    turned_k, turned_v = memory, memory + 4 * size * PANEL
-    turned_dk = turned_v + 4 * value_size * PANEL
-    rows_k = turned_dk + 4 * (size + value_size) * PANEL
-    k_row, k_column, v_row, v_column = places[1, 1] // 4, places[1, 2] // 4, places[2, 1] // 4, places[2, 2] // 4
-    k, v = of_head(places[1], lead, head) + 4 * low * k_row, of_head(places[2], lead, head) + 4 * low * v_row
-    panel_of(k, k_row, k_column, lanes, size, scale * LOG2E, turned_k, rows_k)
-    panel_of(v, v_row, v_column, lanes, value_size, scale, turned_v, rows_k)
-    rows_of(k, k_row, k_column, lanes, size, rows_k, wide)
-    fill(turned_dk, (size + value_size) * PANEL, ZERO)
-
-
-def _pass(sizes, places, lead, head, low, lanes, first, count, dq, sums, mean, memory, scores):
-    """Add to the gradients of a panel, and to those of ``count`` queries from ``first`` on, what each owes the other.
+def _panel(sizes, places, lead, head, low, lanes, scale, dq, sums, mean, scratch):
+    """Gradients of ``lanes`` keys and values, from key ``low`` of a head on, and their part of the queries' in ``dq``.
 
     ``sums``: logarithms of base 2 of every query's sum of exponentials; ``mean``: of every query, g y scale.
     """
-    _, _, _, size, value_size, causal, kind = sizes
+    _, queries, _, size, value_size, causal, kind = sizes
     wide = (size + SPAN - 1) // SPAN * SPAN
-    turned_k, turned_v = memory, memory + 4 * size * PANEL
+    turned_k, turned_v = scratch, scratch + 4 * size * PANEL
     turned_dk, turned_dv = turned_v + 4 * value_size * PANEL, turned_v + 4 * (value_size + size) * PANEL
     rows_k = turned_dv + 4 * value_size * PANEL
-    weights, slopes = scores, scores + 4 * QUERIES * PANEL
-    q_row, q_column, g_row, g_column = places[0, 1] // 4, places[0, 2] // 4, places[6, 1] // 4, places[6, 2] // 4
-    dq_row = places[7, 1] // 4
-    q, g = of_head(places[0], lead, head) + 4 * first * q_row, of_head(places[6], lead, head) + 4 * first * g_row
-    product(q, q_row, q_column, turned_k, weights, size, count)
-    product(g, g_row, g_column, turned_v, slopes, value_size, count)
-    if kind:
-        mask = of_head(places[3], lead, head) + first * places[3, 1] + low * places[3, 2]
-        mask_panel(weights, count, lanes, mask, places[3, 1], places[3, 2], kind)
-    for i in range(count):
-        visible = max(0, min(lanes, first + i + 1 - low)) if causal else lanes
-        if visible < PANEL:
-            fill(weights + 4 * (i * PANEL + visible), PANEL - visible, MINUS_INFINITY)
-    slope(weights, slopes, count, sums + 4 * first, mean + 4 * first)
-    product_add(g, g_column, g_row, weights, PANEL, turned_dv, PANEL, count, value_size)
-    product_add(q, q_column, q_row, slopes, PANEL, turned_dk, PANEL, count, size)
-    for j in range(0, wide, SPAN):
-        add_to_span(slopes, PANEL, 1, rows_k + 4 * j, wide, dq + 4 * (first * dq_row + j), dq_row, PANEL, count)
-
-
-def _close(sizes, places, lead, head, low, lanes, memory):
-    """Write the gradients of a panel to their place."""
-    size, value_size = sizes[3], sizes[4]
-    turned_dk = memory + 4 * (size + value_size) * PANEL
-    dk_row, dv_row = places[8, 1] // 4, places[9, 1] // 4
+    weights = rows_k + 4 * wide * PANEL
+    slopes, factors = weights + 4 * QUERIES * PANEL, weights + 8 * QUERIES * PANEL
+    q_row, k_row, v_row, g_row = places[0, 1] // 4, places[1, 1] // 4, places[2, 1] // 4, places[6, 1] // 4
+    q_column, k_column = places[0, 2] // 4, places[1, 2] // 4
+    v_column, g_column = places[2, 2] // 4, places[6, 2] // 4
+    dq_row, dk_row, dv_row = places[7, 1] // 4, places[8, 1] // 4, places[9, 1] // 4
+    q, g = of_head(places[0], lead, head), of_head(places[6], lead, head)
+    k, v = of_head(places[1], lead, head) + 4 * low * k_row, of_head(places[2], lead, head) + 4 * low * v_row
     dk, dv = of_head(places[8], lead, head) + 4 * low * dk_row, of_head(places[9], lead, head) + 4 * low * dv_row
+    panel_of(k, k_row, k_column, lanes, size, scale * LOG2E, turned_k, factors)
+    panel_of(v, v_row, v_column, lanes, value_size, scale, turned_v, factors)
+    rows_of(k, k_row, k_column, lanes, size, rows_k, wide)
+    fill(turned_dk, (size + value_size) * PANEL, ZERO)
+    for first in range(low if causal else 0, queries, QUERIES):
+        count = min(QUERIES, queries - first)
+        this_q, this_g = q + 4 * first * q_row, g + 4 * first * g_row
+        product(this_q, q_row, q_column, turned_k, weights, size, count)
+        product(this_g, g_row, g_column, turned_v, slopes, value_size, count)
+        if kind:
+            mask = of_head(places[3], lead, head) + first * places[3, 1] + low * places[3, 2]
+            mask_panel(weights, count, lanes, mask, places[3, 1], places[3, 2], kind)
+        for i in range(count):
+            visible = min(lanes, first + i + 1 - low) if causal else lanes
+            if visible < PANEL:
+                fill(weights + 4 * (i * PANEL + visible), PANEL - visible, MINUS_INFINITY)
+        slope(weights, slopes, count, sums + 4 * first, mean + 4 * first)
+        product_add(this_g, g_column, g_row, weights, PANEL, turned_dv, PANEL, count, value_size)
+        product_add(this_q, q_column, q_row, slopes, PANEL, turned_dk, PANEL, count, size)
+        for j in range(0, wide, SPAN):
+            add_to_span(slopes, PANEL, 1, rows_k + 4 * j, wide, dq + 4 * (first * dq_row + j), dq_row, PANEL, count)
     turn(turned_dk, PANEL, 1, size, lanes, dk, dk_row)
-    turn(turned_dk + 4 * size * PANEL, PANEL, 1, value_size, lanes, dv, dv_row)
+    turn(turned_dv, PANEL, 1, value_size, lanes, dv, dv_row)
 
 
-open_wide, open_narrow = (compiled(_open, f"{n}_", **on_panels(n)) for n in (WIDE, NARROW))
-pass_wide, pass_narrow = (compiled(_pass, f"{n}_", **on_panels(n)) for n in (WIDE, NARROW))
-close_wide, close_narrow = (compiled(_close, f"{n}_", **on_panels(n)) for n in (WIDE, NARROW))
+wide_panel = compiled(_panel, "wide_", **on_panels(WIDE))
+narrow_panel = compiled(_panel, "narrow_", **on_panels(NARROW))
 
 
 def _derive(sizes, places, lead, scale, parts, copy, scratch, taken):
@@ -125,12 +112,9 @@ def _derive(sizes, places, lead, scale, parts, copy, scratch, taken):
 
     Each part of a head adds the gradient in the queries to a copy of its own, ``copy`` bytes from the next.
     """
-    heads, queries, keys, size, value_size, causal, _ = sizes
+    heads, queries, keys, size, value_size, _, _ = sizes
     wide = (size + SPAN - 1) // SPAN * SPAN
-    panel_bytes = 4 * (2 * size + 2 * value_size + wide) * MOST_LANES
-    panels, scores = scratch, scratch + PANELS * panel_bytes
-    mean = scores + 8 * QUERIES * MOST_LANES
-    sums = mean + 4 * queries
+    mean, sums = scratch, scratch + 4 * queries
     g_row, g_column, y_row, y_column = places[6, 1] // 4, places[6, 2] // 4, places[4, 1] // 4, places[4, 2] // 4
     unit = take(taken)
     while unit < heads * parts:
@@ -142,33 +126,12 @@ def _derive(sizes, places, lead, scale, parts, copy, scratch, taken):
         for i in range(queries):
             logs[i] = given[i] * LOG2E
             clear(dq + i * places[7, 1], wide, ZERO)
-        step = parts * MOST_LANES
-        for start in range(part * MOST_LANES, keys, PANELS * step):
-            stop = min(keys, start + PANELS * step)
-            for low in range(start, stop, step):
-                lanes, memory = min(MOST_LANES, keys - low), panels + (low - start) // step * panel_bytes
-                if lanes > LANES:
-                    open_wide(sizes, places, lead, head, low, lanes, scale, memory)
-                else:
-                    open_narrow(sizes, places, lead, head, low, lanes, scale, memory)
-            for first in range(start if causal else 0, queries, QUERIES):
-                count = min(QUERIES, queries - first)
-                for low in range(start, min(stop, first + count) if causal else stop, step):
-                    lanes, memory = min(MOST_LANES, keys - low), panels + (low - start) // step * panel_bytes
-                    if lanes > LANES:
-                        pass_wide(
-                            sizes, places, lead, head, low, lanes, first, count, dq, sums, mean, memory, scores
-                        )
-                    else:
-                        pass_narrow(
-                            sizes, places, lead, head, low, lanes, first, count, dq, sums, mean, memory, scores
-                        )
-            for low in range(start, stop, step):
-                lanes, memory = min(MOST_LANES, keys - low), panels + (low - start) // step * panel_bytes
-                if lanes > LANES:
-                    close_wide(sizes, places, lead, head, low, lanes, memory)
-                else:
-                    close_narrow(sizes, places, lead, head, low, lanes, memory)
+        for low in range(part * MOST_LANES, keys, parts * MOST_LANES):
+            lanes = min(MOST_LANES, keys - low)
+            if lanes > LANES:
+                wide_panel(sizes, places, lead, head, low, lanes, scale, dq, sums, mean, sums + 4 * queries)
+            else:
+                narrow_panel(sizes, places, lead, head, low, lanes, scale, dq, sums, mean, sums + 4 * queries)
         unit = take(taken)
 
 

@@ -257,7 +257,7 @@ def transpose(lanes: int) -> Any:
 
 
 @intrinsic
-def floats(typing, address):  # type: ignore[no-untyped-def]
+def floats(typing, address):
     """The float32 numbers at ``address``, to be indexed."""
 
     def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
@@ -267,7 +267,7 @@ def floats(typing, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def flag(typing, address):  # type: ignore[no-untyped-def]
+def flag(typing, address):
     """The byte at ``address``, 0 or 1."""
 
     def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
@@ -277,7 +277,7 @@ def flag(typing, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def take(typing, counter):  # type: ignore[no-untyped-def]
+def take(typing, counter):
     """The int64 at address ``counter``, which grows by 1: what it was belongs to this thread alone."""
 
     def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
