@@ -17,10 +17,10 @@ from typing import Any
 import numba
 import numpy as np
 
-from ..layout import read_only
 from ..registry import kernel
 from .reference import conv2d_cost, conv2d_input_cost, conv2d_weight_cost
-from .winograd_loops import GROUP, LANES, PANEL, Filter, Grid, Layout, Plane, loops
+from .winograd_loops import GROUP, PANEL, Filter, Grid, Layout, Plane, loops
+from .winograd_tile import LANES
 
 Pair = tuple[int, int]
 
@@ -71,8 +71,8 @@ def conv2d(
 def _smaller_when(
     x: Any, w: Any, b: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> bool:
-    attrs = {"size": size, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return w.shape[2:] == (3, 3) and _conv2d_when(x, w, b, **attrs)
+    fits = _fits(w.shape[2:], stride, dilation, groups, x.shape[1], w.shape[0], size)
+    return x.size > 0 and w.shape[2:] == (3, 3) and fits
 
 
 @kernel("conv2d", impl="winograd_f2", device="cpu", dtypes="f4", when=_smaller_when, cost=conv2d_cost, study=True)
@@ -133,10 +133,10 @@ def conv2d_input(
     image = channels_last(y)
     reach = [-(-t // step) - 1 for t in (rows, columns)]
     first = [p // step for p in padding]
-    count = tuple([(n - 1 + p) // step - f + 1 for n, p, f in zip(size, padding, first)])
+    height, width = ((n - 1 + p) // step - f + 1 for n, p, f in zip(size, padding, first))
     source = plane(image, 1, first[0] - reach[0], first[1] - reach[1])
     target = plane(x, step, first[0] * step - padding[0], first[1] * step - padding[1])
-    _convolve(source, target, count, len(y), w, filter, b)
+    _convolve(source, target, (height, width), len(y), w, filter, b)
     return x.transpose(0, 3, 1, 2)
 
 
@@ -165,8 +165,8 @@ def conv2d_weight(
     made, points = loops(outputs, taps), (outputs + taps - 1) ** 2
     threads = numba.get_num_threads()
     depth, row, wide = step * step * ins, row_of(ins, step), up(outs, LANES)
-    tiles = [-(-n // outputs) for n in length]
-    total = len(x) * math.prod(tiles)
+    down, across = (-(-n // outputs) for n in length)
+    total = len(x) * down * across
     parts = min(max(2, threads), total)  # always two, so that one thread and two add up in the same order
     block = block_of(-(-total // parts), 1, tiles_of_weight(depth, outs))
     layout = Layout(row, spread(block * row), spread(block * wide), 0)
@@ -175,7 +175,7 @@ def conv2d_weight(
     work = workspace(threads * (step_v + step_g) + parts * sums_size)
     sums = work[threads * (step_v + step_g) :]
     first, last = channels_last(x), channels_last(y)
-    grid = Grid(*tiles, total, block)
+    grid = Grid(down, across, total, block)
     made.accumulate(
         plane(first, step, -padding[0], -padding[1]),
         plane(last, 1, 0, 0),
@@ -211,8 +211,8 @@ def _convolve(
     made, points = loops(outputs, taps), (outputs + taps - 1) ** 2
     threads = numba.get_num_threads()
     depth, row, wide = source.step**2 * filter.ins, row_of(filter.ins, source.step), up(filter.outs, LANES)
-    tiles = [-(-n // outputs) for n in size]
-    total = images * math.prod(tiles)
+    down, across = (-(-n // outputs) for n in size)
+    total = images * down * across
     block = block_of(total, threads, TILES)
     layout = Layout(row, spread(block * row), spread(block * PANEL), spread(depth * wide * target.step**2))
     step = points * (layout.v + layout.m)
@@ -222,9 +222,9 @@ def _convolve(
         bias[: filter.outs] = b
     start = work.ctypes.data
     u = start + 4 * threads * step
-    (flat,) = read_only(np.ascontiguousarray(w).reshape(-1))
-    made.transform_filter(flat, filter, layout, u, depth, target.step**2)
-    grid = Grid(*tiles, total, block)
+    w = np.ascontiguousarray(w)
+    made.transform_filter(w.ctypes.data, filter, layout, u, depth, target.step**2)
+    grid = Grid(down, across, total, block)
     made.convolve(source, target, grid, layout, u, bias.ctypes.data, depth, start, points * layout.v, step, threads)
 
 
@@ -259,7 +259,8 @@ def row_of(channels: int, step: int) -> int:
 def plane(x: np.ndarray, step: int, top: int, left: int) -> Plane:
     """A channels-last array as the loops take it."""
     image, row, column, _ = (stride // 4 for stride in x.strides)
-    return Plane(x.ctypes.data, *x.shape[1:], image, row, column, step, top, left)
+    _, height, width, channels = x.shape
+    return Plane(x.ctypes.data, height, width, channels, image, row, column, step, top, left)
 
 
 def channels_last(x: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from llvmlite import binding
 from numba import cfunc, types
 
 from .. import simd
+from ..matmul.tile import number_at, put_number
 from ..numba_config import njit, prange, renamed, specialise
 from . import winograd_tile
 from .filtering import transforms, transposed
@@ -132,6 +133,7 @@ def loops(outputs: int, taps: int) -> Loops:
     def whole(name: str, matrix: Any) -> Any:
         return _external(_transform, f"{variant}_{name}", {"sandwich": simd.sandwich(matrix, LANES)})
 
+    names["gather"] = _external(_gather, variant, names)
     names["transform_y"] = bounded("y", at, "y")
     names["transform_w"] = whole("w", g)
     names["transform_w_back"] = whole("wb", transposed(g))
@@ -151,6 +153,15 @@ def _bounded_transform(x, x_row, x_column, y, y_row, y_column, top, bottom, left
 
 def _transform(x, x_row, x_column, y, y_row, y_column):
     sandwich(x, x_row, x_column, y, y_row, y_column)
+
+
+def _gather(w, row, column, by_out, lanes, block):
+    """The taps of as many outputs as fill a vector, to block (TAPS, TAPS, LANES)."""
+    for lane in range(lanes):
+        for i in range(TAPS):
+            for j in range(TAPS):
+                tap = number_at(w + 4 * (lane * by_out + i * row + j * column))
+                put_number(block + 4 * ((i * TAPS + j) * LANES + lane), tap)
 
 
 def _multiply(v, row, u, m, count, vectors, depth, seed, ahead):
@@ -195,6 +206,7 @@ def vectors_of(channels):
 
 OUTPUTS = TAPS = N = 0
 sandwich: Any = None
+gather: Any = None
 transform: Any = None
 transform_y: Any = None
 transform_w: Any = None
@@ -297,15 +309,13 @@ def _filter_slice(w, filter, layout, u, depth, start, out_phase, first, columns)
         in_phase, c = divmod(d, filter.ins)
         a, b = divmod(in_phase + out_phase, filter.step)  # one of the two is 0
         for k in range(first, first + columns, LANES):
+            corner = k * filter.by_out + c * filter.by_in + a * filter.columns + b
+            row, column = filter.step * filter.columns, filter.step
+            if filter.turned:
+                corner += (TAPS - 1) * (row + column)
+                row, column = -row, -column
             lanes = min(LANES, filter.outs - k)
-            corner = k * filter.by_out + c * filter.by_in
-            for i in range(TAPS):
-                r = (TAPS - 1 - i if filter.turned else i) * filter.step + a
-                for j in range(TAPS):
-                    s = (TAPS - 1 - j if filter.turned else j) * filter.step + b
-                    tap, at = corner + r * filter.columns + s, (i * TAPS + j) * LANES
-                    for lane in range(lanes):
-                        block[at + lane] = w[tap + lane * filter.by_out]
+            gather(w + 4 * corner, row, column, filter.by_out, lanes, block.ctypes.data)
             target = u + 4 * ((out_phase * wide + first) * depth + d * columns + k - first)
             transform_w(block.ctypes.data, TAPS * LANES, LANES, target, N * layout.u, layout.u)
 
@@ -321,7 +331,7 @@ def _filter_part(w, filter, layout, u, depth, phases, start):
 
 
 def _transform_filter(w, filter, layout, u, depth, phases):
-    """The flat filter w to U (points, ``phases`` of outputs, panels, depth, columns of a panel)."""
+    """The flat filter at w to U (points, ``phases`` of outputs, panels, depth, columns of a panel)."""
     for n in prange((depth + SLICE - 1) // SLICE):
         _filter_part(w, filter, layout, u, depth, phases, n * SLICE)
 
