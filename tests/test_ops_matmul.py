@@ -55,11 +55,11 @@ def test_one_product_serves_a_whole_batch(monkeypatch):
     seen = []
     matmul = np.matmul
     monkeypatch.setattr(np, "matmul", lambda a, b: seen.append((a.shape, b.shape)) or matmul(a, b))
-    x, w = sg.ones(5, 6, 3).requires_grad_(), sg.ones(3, 2).requires_grad_()
+    x, w = sg.ones(5, 6, 3).double().requires_grad_(), sg.ones(3, 2).double().requires_grad_()
     (x @ w).sum().backward()
     assert seen == [((30, 3), (3, 2)), ((30, 2), (2, 3)), ((3, 30), (30, 2))]
     seen.clear()
-    (sg.ones(4, 6).requires_grad_() @ x).sum().backward()
+    (sg.ones(4, 6).double().requires_grad_() @ x).sum().backward()
     assert seen == [((4, 6), (5, 6, 3)), ((4, 15), (15, 6)), ((6, 4), (5, 4, 3))]
 
 
@@ -106,7 +106,7 @@ def test_linear_computes_only_the_gradients_asked_for(monkeypatch):
     seen = []
     matmul = np.matmul
     monkeypatch.setattr(np, "matmul", lambda a, b: seen.append((a.shape, b.shape)) or matmul(a, b))
-    x, w = sg.ones(5, 6, 3), sg.ones(2, 3).requires_grad_()
+    x, w = sg.ones(5, 6, 3).double(), sg.ones(2, 3).double().requires_grad_()
     sg.linear(x, w).sum().backward()
     assert seen == [((30, 3), (3, 2)), ((2, 30), (30, 3))]
 

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numba import float32, int64, types, void
 
+from ..activation.reference import GELU_CUBIC, GELU_SLOPE
 from ..numba_config import prange, specialise
 from ..vecmath import ONE, ZERO, normal_cdf, sigmoid, vector
-from ..activation.reference import GELU_CUBIC, GELU_SLOPE
 from .gemm import LINE, PRIVATE, aligned, blocks_of_rows, depth_of_blocks, multiply_part
 from .tile import PANEL, ROWS
-
 
 NONE, RELU, SILU, GELU, GELU_TANH = range(5)  # what may follow a product
 
@@ -121,7 +120,8 @@ def _one_of_batch(a, b, c, i, j, top, bottom, space):
     n, k, z_row, x_row = y.shape[1], x.shape[1], z.strides[0] // 4, x.strides[0] // 4
     multiply_part(
         x.ctypes.data + 4 * top * x_row, x_row, x.strides[1] // 4, y.ctypes.data, y.strides[0] // 4,
-        y.strides[1] // 4, 0, 0, 0, z.ctypes.data + 4 * top * z_row, z_row, bottom - top, n, k, depth_of_blocks(k), space,
+        y.strides[1] // 4, 0, 0, 0, z.ctypes.data + 4 * top * z_row, z_row, bottom - top, n, k, depth_of_blocks(k),
+        space,
     )  # fmt: skip
 
 
@@ -181,9 +181,7 @@ def product(parallel: bool) -> Any:
     names: dict[str, Any] = {"groups": specialise(_groups, "", {}), "part": specialise(_part, "", {})}
     names["share"] = specialise(_share, "", names)
     inputs, output = _array(2), _array(2, False)
-    return _compiled(
-        _product, names, parallel, inputs, inputs, inputs, _array(1, False), output, output, inputs, int64
-    )
+    return _compiled(_product, names, parallel, inputs, inputs, inputs, _array(1, False), output, output, inputs, int64)
 
 
 @cache

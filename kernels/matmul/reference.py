@@ -72,9 +72,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     return out.reshape(*input.shape[:-1], weight.shape[0])
 
 
-def linear_vjp_cost(
-    g: Any, y: Any, input: Any, weight: Any, bias: Any = None, *, needs: tuple[bool, ...]
-) -> Cost:
+def linear_vjp_cost(g: Any, y: Any, input: Any, weight: Any, bias: Any = None, *, needs: tuple[bool, ...]) -> Cost:
     """Each gradient asked for reads what it is made of and is written once; the first two are a product each."""
     product = 2 * g.size * weight.shape[1]
     moved = g.nbytes * sum(needs) + (weight.nbytes + input.nbytes) * (needs[0] + needs[1])
@@ -92,9 +90,7 @@ def linear_vjp(g: Any, y: Any, input: Any, weight: Any, bias: Any = None, *, nee
     )
 
 
-def linear_activation_cost(
-    input: Any, weight: Any, bias: Any = None, residual: Any = None, *, activation: str
-) -> Cost:
+def linear_activation_cost(input: Any, weight: Any, bias: Any = None, residual: Any = None, *, activation: str) -> Cost:
     """As ``linear``, and the residual and one more result; the activation counts as 20 operations."""
     product = linear_cost(input, weight, bias)
     results = prod(input.shape[:-1]) * weight.shape[0]
