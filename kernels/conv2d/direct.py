@@ -82,7 +82,11 @@ def plan(
     step = stride if axes is correlation else (1, 1)
     (top, deep, _), (left, _, wide) = (_extent(phases, s) for phases, s in zip((rows, columns), step))
     pitch = pitch or wide * channels
-    jobs, table, stretches, tiles, order = [], [], [], [], []
+    jobs: list[tuple] = []
+    order: list[Pair] = []
+    table: list[int] = []
+    stretches: list[int] = []
+    tiles: list[int] = []
     for r in rows:
         for c in columns:
             starts = [place - left for place, _ in c.taps]
@@ -251,7 +255,7 @@ def _gather(
     """``conv2d`` or ``conv2d_input``, by ``axes``; ``how`` is stride, padding and dilation."""
     k = len(w) if axes is correlation else w.shape[1] * groups
     y = empty_channels_last((len(x), k, *size), F4)
-    if _is_product(w.shape[2:], *how[:2], groups) and lies_channels_last(x):
+    if _is_product(w.shape[2:], how, groups) and lies_channels_last(x):
         x, size = _folded(x), _rectangle(len(x) * math.prod(size))
     ready = _prepare(axes, x.shape, x.strides, w.shape, w.strides, size, how, groups)
     packed, buffers = np.empty(ready.packed, F4), np.empty((numba.get_num_threads(), ready.buffer), F4)
@@ -417,7 +421,7 @@ def _weigh(x: np.ndarray, y: np.ndarray, size: Pair, *how: Pair, groups: int) ->
     w = np.empty((y.shape[1], x.shape[1] // groups, *size), F4)
     bias = np.empty(len(w), F4)
     y = y if lies_channels_last(y) else channels_last(y).transpose(0, 3, 1, 2)
-    if _is_product(size, *how[:2], groups) and lies_channels_last(x):
+    if _is_product(size, how, groups) and lies_channels_last(x):
         x, y = _folded(x), _folded(y)
     ready = _prepare_weight(x.shape, x.strides, y.shape, size, how, groups)
     threads = numba.get_num_threads()
@@ -435,8 +439,9 @@ def _weigh(x: np.ndarray, y: np.ndarray, size: Pair, *how: Pair, groups: int) ->
 # --- 1x1: pixels are the rows of a matrix, whatever image they belong to
 
 
-def _is_product(taps: Pair, stride: Pair, padding: Pair, groups: int) -> bool:
-    return taps == stride == (1, 1) and padding == (0, 0) and groups == 1
+def _is_product(taps: Pair, how: tuple[Pair, ...], groups: int) -> bool:
+    """Whether a convolution is a product of matrices; ``how`` is stride, padding and dilation."""
+    return taps == how[0] == (1, 1) and how[1] == (0, 0) and groups == 1
 
 
 def lies_channels_last(x: np.ndarray) -> bool:
