@@ -18,7 +18,7 @@ ALIGNED_FROM = 1 << 14  # elements of a result; below this the microsecond to fi
 _NO_MATRIX, _NO_SUMS = np.empty((0, 0), F4), np.empty(0, F4)
 
 
-def _multiply(
+def multiply(
     a: np.ndarray,
     b: np.ndarray,
     c: np.ndarray,
@@ -65,11 +65,11 @@ def _four(x: np.ndarray) -> np.ndarray:
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.ndim == 2 == b.ndim:
         c = np.empty((a.shape[0], b.shape[1]), F4)
-        _multiply(a, b, c)
+        multiply(a, b, c)
         return c
     if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous:
         c = np.empty((*a.shape[:-1], b.shape[1]), F4)
-        _multiply(_rows(a), b, _rows(c))
+        multiply(_rows(a), b, _rows(c))
         return c
     shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     if len(shape) > 2:
@@ -86,7 +86,7 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 @kernel("linear", impl="packed", device="cpu", dtypes="f4", cost=linear_cost)
 def linear(input: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     c = _result((*input.shape[:-1], weight.shape[0]))
-    _multiply(_rows(input), weight.T, _rows(c), _NO_MATRIX if bias is None else bias[None])
+    multiply(_rows(input), weight.T, _rows(c), _NO_MATRIX if bias is None else bias[None])
     return c
 
 
@@ -105,12 +105,12 @@ def linear_vjp(
     dx = dw = db = None
     if needs[0]:
         dx = np.empty(input.shape, F4)
-        _multiply(g, weight, _rows(dx))
+        multiply(g, weight, _rows(dx))
     if needs[1] and weight.size:
         dw = np.empty(weight.shape, F4)
         if needs[2]:
             db = np.zeros(len(weight), F4)
-        _multiply(g.T, x, dw, sums=_NO_SUMS if db is None else db)
+        multiply(g.T, x, dw, sums=_NO_SUMS if db is None else db)
     elif needs[1]:
         dw = np.empty(weight.shape, F4)
     if needs[2] and db is None:
@@ -136,5 +136,5 @@ def linear_activation(
     z = y if told_by_output(activation, residual) else np.empty(shape, F4)
     added = _NO_MATRIX if residual is None else _rows(residual)
     seed = _NO_MATRIX if bias is None else bias[None]
-    _multiply(_rows(input), weight.T, _rows(z), seed, _NO_SUMS, _rows(y), added, _ACTIVATIONS[activation])
+    multiply(_rows(input), weight.T, _rows(z), seed, _NO_SUMS, _rows(y), added, _ACTIVATIONS[activation])
     return y, z
