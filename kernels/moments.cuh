@@ -25,7 +25,8 @@ struct Moments {
     DEVICE void join_warp() {
 #pragma unroll
         for (int distance = WARP_SIZE / 2; distance > 0; distance /= 2) {
-            const float c = __shfl_down_sync(FULL_WARP, count, distance), m = __shfl_down_sync(FULL_WARP, mean, distance);
+            const float c = __shfl_down_sync(FULL_WARP, count, distance),
+                        m = __shfl_down_sync(FULL_WARP, mean, distance);
             join(c, m, __shfl_down_sync(FULL_WARP, squares, distance));
         }
     }

@@ -1,4 +1,5 @@
-// The dialect in which every kernel here is written: CUDA C++, and these wrappers for all that takes PTX or tensor cores.
+// The dialect in which every kernel here is written: CUDA C++, and these wrappers for all that takes PTX or tensor
+// cores.
 //
 // One source, two compilers. NVRTC takes the device bodies. g++ takes the host bodies, which ask the emulator
 // (emulate/), so the same kernels run, checked, where there is no GPU. No other file contains `asm`.
@@ -23,7 +24,7 @@ constexpr int WARP_SIZE = 32;
 
 // `extern __shared__`, sized at launch: DYNAMIC_SHARED(float, row) declares float* row.
 #if ON_DEVICE
-#define DYNAMIC_SHARED(type, name)                              \
+#define DYNAMIC_SHARED(type, name)                                   \
     extern __shared__ __align__(128) unsigned char dynamic_shared[]; \
     type* const name = reinterpret_cast<type*>(dynamic_shared)
 #else
@@ -81,10 +82,10 @@ DEVICE half_t from_float<half_t>(float x) {
 #else
     const unsigned bits = __float_as_uint(x), sign = bits >> 16 & 0x8000u, size = bits & 0x7fffffffu;
     unsigned half;
-    if (size > 0x7f800000u) half = 0x7e00u;                                           // NaN
-    else if (size >= 0x477ff000u) half = 0x7c00u;                                     // rounds to infinity
+    if (size > 0x7f800000u) half = 0x7e00u;        // NaN
+    else if (size >= 0x477ff000u) half = 0x7c00u;  // rounds to infinity
     else if (size >= 0x38800000u) half = (size - 0x38000000u + 0xfffu + (size >> 13 & 1)) >> 13;
-    else half = unsigned(rintf(__uint_as_float(size) * 0x1p24f));                     // subnormal
+    else half = unsigned(rintf(__uint_as_float(size) * 0x1p24f));  // subnormal
     return {static_cast<unsigned short>(sign | half)};
 #endif
 }
@@ -131,7 +132,8 @@ DEVICE unsigned shared_address(const void* pointer) { return static_cast<unsigne
 // 16 bytes, of which `given` come from `source` and the rest are zeros. Both addresses are multiples of 16.
 DEVICE void copy_async_16(void* target, const void* source, int given = 16) {
 #if ON_DEVICE
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(target)), "l"(source), "r"(given));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(target)), "l"(source),
+                 "r"(given));
 #else
     emulate_copy_async(target, source, 16, given);
 #endif
@@ -168,8 +170,7 @@ DEVICE void copy_wait() {
 // --- tensor cores. Fragments lie in the lanes as the PTX manual's figures of mma.m16n8k16 and .m16n8k8 have it.
 
 #if !ON_DEVICE
-EMULATE_UNSEEN inline void emulate_load_matrix(
-    unsigned* to, int count, const void* row, bool transposed, int line) {
+EMULATE_UNSEEN inline void emulate_load_matrix(unsigned* to, int count, const void* row, bool transposed, int line) {
     Request request;
     request.row = row;
     request.count = count;
@@ -178,8 +179,8 @@ EMULATE_UNSEEN inline void emulate_load_matrix(
     std::memcpy(to, request.d, 4 * count);
 }
 
-EMULATE_UNSEEN inline void emulate_multiply(
-    int format, float d[4], const unsigned a[4], const unsigned b[2], int line) {
+EMULATE_UNSEEN inline void emulate_multiply(int format, float d[4], const unsigned a[4], const unsigned b[2],
+                                            int line) {
     Request request;
     request.format = format;
     std::memcpy(request.a, a, sizeof request.a);
@@ -215,7 +216,8 @@ DEVICE void load_matrix_2_transposed(unsigned to[2], const void* row) {
 // d (16 x 8, float32) += a (16 x 16) b (16 x 8), of float16.
 DEVICE void multiply(float d[4], const unsigned a[4], const unsigned b[2], half_t) {
 #if ON_DEVICE
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
@@ -226,7 +228,8 @@ DEVICE void multiply(float d[4], const unsigned a[4], const unsigned b[2], half_
 // The same of bfloat16.
 DEVICE void multiply(float d[4], const unsigned a[4], const unsigned b[2], bfloat_t) {
 #if ON_DEVICE
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
@@ -237,7 +240,8 @@ DEVICE void multiply(float d[4], const unsigned a[4], const unsigned b[2], bfloa
 // d (16 x 8) += a (16 x 8) b (8 x 8) of TF32: float32 whose last 13 bits to_tf32() has rounded away.
 DEVICE void multiply(float d[4], const unsigned a[4], const unsigned b[2], float) {
 #if ON_DEVICE
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else

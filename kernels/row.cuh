@@ -1,5 +1,5 @@
-// A row of a matrix in registers. THREADS share it, each has PER numbers of it, in packs of 16 bytes: the threads of a warp
-// for short rows, of a block for long ones.
+// A row of a matrix in registers. THREADS share it, each has PER numbers of it, in packs of 16 bytes: the threads of a
+// warp for short rows, of a block for long ones.
 #pragma once
 #include "reduce.cuh"
 

@@ -9,7 +9,8 @@ constexpr int SUM_THREADS = 256;
 template <class F>
 DEVICE void sum_parts(F f, float* parts, long long count) {
     float sum = 0;
-    for (long long i = (long long)blockIdx.x * SUM_THREADS + threadIdx.x; i < count; i += (long long)gridDim.x * SUM_THREADS)
+    for (long long i = (long long)blockIdx.x * SUM_THREADS + threadIdx.x; i < count;
+         i += (long long)gridDim.x * SUM_THREADS)
         sum += f(i);
     sum = reduce<Sum, SUM_THREADS>(sum);
     if (threadIdx.x == 0) parts[blockIdx.x] = sum;
@@ -24,8 +25,8 @@ __global__ void finish_sum(const float* __restrict__ parts, int count, float sca
     if (threadIdx.x == 0) out[0] = from_float<T>(sum * scale);
 }
 
-// out[column] = the sum of f(row, column) over the rows. A block of (32, 8) threads has 32 columns, so that a warp reads
-// neighbours, and 8 threads for each, which take every eighth row and meet in shared memory.
+// out[column] = the sum of f(row, column) over the rows. A block of (32, 8) threads has 32 columns, so that a warp
+// reads neighbours, and 8 threads for each, which take every eighth row and meet in shared memory.
 template <class T, class F>
 DEVICE void sum_columns(F f, T* out, int rows, int columns) {
     __shared__ float parts[8][32];
@@ -43,5 +44,6 @@ DEVICE void sum_columns(F f, T* out, int rows, int columns) {
 
 template <class In, class T>
 __global__ void column_sums(const In* __restrict__ x, T* __restrict__ out, int rows, int columns) {
-    sum_columns([&](int row, int column) { return to_float(x[(long long)row * columns + column]); }, out, rows, columns);
+    sum_columns([&](int row, int column) { return to_float(x[(long long)row * columns + column]); }, out, rows,
+                columns);
 }

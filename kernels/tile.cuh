@@ -2,8 +2,8 @@
 #pragma once
 #include "ptx.cuh"
 
-// Element by element, the ROWS x COLUMNS part of a matrix that begins at (row, column), to put(i, j, number); 0 outside of
-// rows x columns. `by_rows`: neighbouring threads take neighbours of a row, else of a column: as they lie in memory.
+// Element by element, the ROWS x COLUMNS part of a matrix that begins at (row, column), to put(i, j, number); 0 outside
+// of rows x columns. `by_rows`: neighbouring threads take neighbours of a row, else of a column: as they lie in memory.
 template <int ROWS, int COLUMNS, int THREADS, class From, class Put>
 DEVICE void load_tile(From from, bool by_rows, int row, int column, int rows, int columns, Put put) {
     for (int i = threadIdx.x; i < ROWS * COLUMNS; i += THREADS) {
@@ -13,9 +13,9 @@ DEVICE void load_tile(From from, bool by_rows, int row, int column, int rows, in
 }
 
 // The TILE x TILE part of a [m, k] b [k, n] that is block (blockIdx.y, blockIdx.x)'s, by (TILE / SIDE)^2 threads with
-// SIDE x SIDE results each: SIDE^2 multiplications for 2 SIDE numbers from shared memory. a(row, i) and b(i, column) give
-// numbers, put(row, column, sum) takes results. Every FOLD tiles the sums are added to their totals and begin anew, so
-// that the rounding error of a long sum grows with the root of its length's root.
+// SIDE x SIDE results each: SIDE^2 multiplications for 2 SIDE numbers from shared memory. a(row, i) and b(i, column)
+// give numbers, put(row, column, sum) takes results. Every FOLD tiles the sums are added to their totals and begin
+// anew, so that the rounding error of a long sum grows with the root of its length's root.
 template <int TILE, int DEPTH, int SIDE, class A, class B, class Put>
 DEVICE void multiply_tiles(A a, bool a_by_rows, B b, bool b_by_rows, Put put, int m, int n, int k) {
     constexpr int ACROSS = TILE / SIDE, THREADS = ACROSS * ACROSS, FOLD = 16;
@@ -26,7 +26,8 @@ DEVICE void multiply_tiles(A a, bool a_by_rows, B b, bool b_by_rows, Put put, in
     float sum[SIDE][SIDE] = {}, total[SIDE][SIDE] = {};
     for (int start = 0, tile = 1; start < k; start += DEPTH, tile++) {
         load_tile<TILE, DEPTH, THREADS>(a, a_by_rows, row, start, m, k, [&](int i, int j, float v) { as[j][i] = v; });
-        load_tile<DEPTH, TILE, THREADS>(b, b_by_rows, start, column, k, n, [&](int i, int j, float v) { bs[i][j] = v; });
+        load_tile<DEPTH, TILE, THREADS>(b, b_by_rows, start, column, k, n,
+                                        [&](int i, int j, float v) { bs[i][j] = v; });
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < DEPTH; i++) {

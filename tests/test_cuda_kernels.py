@@ -30,6 +30,14 @@ def error_of(got: Any, truth: Any) -> float:
     return float(np.abs(got - truth).max(initial=0) / max(np.abs(truth).max(initial=0), 1e-30))
 
 
+def outputs(got: Any, truth: Any) -> list[tuple[Any, Any]]:
+    """Pairs of what an implementation returned and what it should have."""
+    as_tuples = [v if isinstance(v, tuple) else (v,) for v in (got, truth)]
+    pairs = list(zip(*as_tuples, strict=True))
+    assert all((a is None) == (b is None) for a, b in pairs)
+    return [(a, b) for a, b in pairs if a is not None]
+
+
 def test_every_kernel_is_tested_here():
     covered = {op for op, _ in CHOSEN} | {op for op, _ in LADDER} | set(IN_PLACE) | set(ODD)
     assert {op for op, found in ON_GPU.items() if found} == covered
@@ -38,10 +46,12 @@ def test_every_kernel_is_tested_here():
 
 @pytest.mark.parametrize(("op", "impl"), CHOSEN)
 def test_the_kernel_that_runs_agrees_with_its_reference(op, impl):
-    """On all cases of its op, in float32 under each schedule and in float16; the many multiplications of a convolution
-    under one schedule, and on few below.
+    """On all cases of its op, in float32 under each schedule and in float16; the many multiplications of convolution and
+    attention under one schedule, and on few below.
     """
-    runs = [("float32", (1,))] if op.startswith("conv2d") else [("float32", SCHEDULES), ("float16", (1,))]
+    runs = (
+        [("float32", (1,))] if op.startswith(("conv2d", "scaled_dot")) else [("float32", SCHEDULES), ("float16", (1,))]
+    )
     for dtype, schedules in runs:
         for schedule in schedules:
             with emulator(schedule=schedule):
@@ -105,8 +115,27 @@ def _conv_inputs(op: str) -> Any:
     return inputs
 
 
+def _attention_inputs(rng: np.random.Generator) -> list[tuple[tuple, dict]]:
+    draw = rng.standard_normal
+    return [
+        ((draw((2, 5, 8)), draw((2, 7, 8)), draw((2, 7, 3)), None), {"is_causal": False, "scale": 0.3}),
+        ((draw((1, 37, 40)), draw((1, 37, 40)), draw((1, 37, 33)), None), {"is_causal": True, "scale": 0.2}),
+        ((draw((3, 4, 6)), draw((3, 35, 6)), draw((3, 35, 6)), draw((3, 4, 35))), {"is_causal": False, "scale": 1.0}),
+    ]
+
+
+def _attention_vjp_inputs(rng: np.random.Generator) -> list[tuple[tuple, dict]]:
+    forward, found = kernels.implementations("scaled_dot_product_attention", "emu")["reference"].fn, []
+    for arrays, attrs in _attention_inputs(rng):
+        y, lse = forward(*arrays, **attrs)
+        needs = (True, True, True, arrays[3] is not None)
+        found.append(((rng.standard_normal(y.shape), y, *arrays, lse), {**attrs, "needs": needs}))
+    return found
+
+
 CONVOLUTIONS = ("conv2d", "conv2d_input", "conv2d_weight", "conv2d_weight_bias")
 ODD = {"softmax": _softmax_inputs, "matmul": _matmul_inputs, "layer_norm": _layer_norm_inputs}
+ODD |= {"scaled_dot_product_attention": _attention_inputs, "scaled_dot_product_attention_vjp": _attention_vjp_inputs}
 ODD |= {op: _conv_inputs(op) for op in CONVOLUTIONS}
 
 
@@ -120,15 +149,14 @@ def test_ladders_agree_with_their_reference(op, impl, dtype):
     for arrays, attrs in ODD[op](np.random.default_rng(0)):
         cast = [None if a is None else a.astype(dtype) for a in arrays]
         truth = ops["reference"].fn(*(None if a is None else a.astype(np.float64) for a in cast), **attrs)
-        truth = truth[0] if isinstance(truth, tuple) else truth
         tolerance = 4e-6 if dtype == "float32" else 2e-3 if dtype == "float16" else 8e-3
         seen = []
         for schedule in SCHEDULES:
             with emulator(schedule=schedule):
                 got = ops[impl].fn(*cast, **attrs)
-            got = got[0] if isinstance(got, tuple) else got
-            assert error_of(got, truth) <= tolerance, (arrays[0].shape, schedule)
-            seen.append(np.asarray(got).tobytes())
+            for a, b in outputs(got, truth):
+                assert error_of(a, b) <= tolerance, (arrays[0].shape, schedule)
+            seen.append(b"".join(np.asarray(a).tobytes() for a, _ in outputs(got, truth)))
         assert len(set(seen)) == 1, "the result depends on the schedule"
 
 
@@ -203,9 +231,7 @@ def test_rows_that_no_registers_hold(op, schedule):
     truth = ops["reference"].fn(*arrays, **attrs)
     with emulator(schedule=schedule):
         got = ops["cuda"].fn(*(None if a is None else a.astype(np.float32) for a in arrays), **attrs)
-    as_tuple = [v if isinstance(v, tuple) else (v,) for v in (got, truth)]
-    for a, b in zip(*as_tuple, strict=True):
-        assert error_of(a, b) < 4e-6
+    assert all(error_of(a, b) < 4e-6 for a, b in outputs(got, truth))
 
 
 # --- optimizers, in place

@@ -74,7 +74,7 @@ struct Mish {  // tanh(softplus(x)) = top / (top + rest), as fractions in q = e^
 
 struct Relu {
     static DEVICE float value(float x, float, float) { return x != x ? x : fmaxf(x, 0.0f); }  // fmaxf drops a NaN
-    static DEVICE float vjp(float g, float y, float, float) { return y <= 0 ? 0 : g; }         // of the output
+    static DEVICE float vjp(float g, float y, float, float) { return y <= 0 ? 0 : g; }        // of the output
 };
 
 struct LeakyRelu {  // a: slope

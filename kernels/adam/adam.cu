@@ -1,4 +1,5 @@
-// One step of Adam, AdamW or AMSGrad, in place: 28 bytes of traffic an element and little arithmetic. As in reference.py.
+// One step of Adam, AdamW or AMSGrad, in place: 28 bytes of traffic an element and little arithmetic. As in
+// reference.py.
 #include "ptx.cuh"
 
 struct Step {

@@ -6,5 +6,7 @@ from . import cases, reference
 _op = "scaled_dot_product_attention"
 provide("scratchgen.kernels.attention.cpu", "cpu", _op, f"{_op}_vjp")
 provide("scratchgen.kernels.attention.ladder", "cpu", _op)
+provide("scratchgen.kernels.attention.cuda", "cuda", _op, f"{_op}_vjp")
+provide("scratchgen.kernels.attention.cuda", "emu", _op, f"{_op}_vjp")
 
 __all__ = ["cases", "reference"]

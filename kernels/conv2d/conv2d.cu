@@ -1,5 +1,6 @@
 // Convolution as products of matrices that are never made ("implicit GEMM"): tile.cuh multiplies, and what it reads is
-// looked up in the images. Layout: x [N, H, W, C], w [K, C/G, R, S], y [N, P, Q, K]; a group of channels for each blockIdx.z.
+// looked up in the images. Layout: x [N, H, W, C], w [K, C/G, R, S], y [N, P, Q, K]; a group of channels for each
+// blockIdx.z.
 //
 //     y[n, p, q, k] = sum over c, r, s of w[k, c, r, s] x[n, p stride - padding + r dilation, ..., c]
 #include "tile.cuh"
@@ -47,8 +48,8 @@ struct Geometry {
 
 // y: a row for each pixel of y, a column for each channel; summed over taps and channels, these the fastest.
 template <class T>
-__global__ void __launch_bounds__(THREADS)
-conv2d(const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ bias, T* __restrict__ y, Geometry g) {
+__global__ void __launch_bounds__(THREADS) conv2d(const T* __restrict__ x, const T* __restrict__ w,
+                                                  const T* __restrict__ bias, T* __restrict__ y, Geometry g) {
     const auto windows = [&](int pixel, int i) {
         const int tap = i / g.c;
         return g.window(x, pixel, tap / g.taps.w, tap % g.taps.w, i % g.c);
@@ -66,8 +67,8 @@ conv2d(const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b
 
 // x, the adjoint in the input: a row for each pixel of x; summed over taps and the channels of y.
 template <class T>
-__global__ void __launch_bounds__(THREADS)
-conv2d_input(const T* __restrict__ y, const T* __restrict__ w, const T* __restrict__ bias, T* __restrict__ x, Geometry g) {
+__global__ void __launch_bounds__(THREADS) conv2d_input(const T* __restrict__ y, const T* __restrict__ w,
+                                                        const T* __restrict__ bias, T* __restrict__ x, Geometry g) {
     const auto readers = [&](int pixel, int i) {
         const int tap = i / g.k;
         return g.reader(y, pixel, tap / g.taps.w, tap % g.taps.w, i % g.k);
@@ -83,10 +84,11 @@ conv2d_input(const T* __restrict__ y, const T* __restrict__ w, const T* __restri
     multiply_tiles<TILE, DEPTH, SIDE>(readers, true, weights, true, put, g.pixels_x(), g.c, g.taps.h * g.taps.w * g.k);
 }
 
-// w, the adjoint in the weight: a row for each channel of y, a column for each channel of x and tap; summed over pixels.
+// w, the adjoint in the weight: a row for each channel of y, a column for each channel of x and tap; summed over
+// pixels.
 template <class T>
 __global__ void __launch_bounds__(THREADS)
-conv2d_weight(const T* __restrict__ x, const T* __restrict__ y, T* __restrict__ w, Geometry g) {
+    conv2d_weight(const T* __restrict__ x, const T* __restrict__ y, T* __restrict__ w, Geometry g) {
     const int taps = g.taps.h * g.taps.w;
     const auto slopes = [&](int out, int pixel) {
         return to_float(y[(long long)pixel * g.k * g.groups + blockIdx.z * g.k + out]);

@@ -1,7 +1,7 @@
 // Cross entropy of rows of logits against class numbers, and its derivative. Formulas and names: reference.py.
 //
-// x: [rows, classes]; target: [rows]; weight: [classes] or null; lse, loss and row_weight: [rows], float32. A warp has a
-// row: it finds the maximum and the sum of exponentials in one pass, as softmax.cu's sixth version does.
+// x: [rows, classes]; target: [rows]; weight: [classes] or null; lse, loss and row_weight: [rows], float32. A warp has
+// a row: it finds the maximum and the sum of exponentials in one pass, as softmax.cu's sixth version does.
 #include "sum.cuh"
 
 constexpr float LOWEST = -3.4028235e38f;  // not -inf, for -inf - -inf is NaN
@@ -20,9 +20,9 @@ DEVICE float log_sum_exp(const T* x, int classes) {
 }
 
 template <class T>
-__global__ void cross_entropy(const T* __restrict__ x, const long long* __restrict__ target, const T* __restrict__ weight,
-                              float* __restrict__ loss, float* __restrict__ row_weight, float* __restrict__ lse, int rows,
-                              int classes, long long ignored, float smoothing) {
+__global__ void cross_entropy(const T* __restrict__ x, const long long* __restrict__ target,
+                              const T* __restrict__ weight, float* __restrict__ loss, float* __restrict__ row_weight,
+                              float* __restrict__ lse, int rows, int classes, long long ignored, float smoothing) {
     const long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y;
     if (row >= rows) return;  // whole warps leave together
     x += row * classes;
@@ -47,8 +47,8 @@ __global__ void cross_entropy(const T* __restrict__ x, const long long* __restri
 
 // The sum of the losses, or that over the sum of the rows' weights; one block.
 template <class T>
-__global__ void cross_entropy_reduce(const float* __restrict__ loss, const float* __restrict__ row_weight, T* __restrict__ out,
-                                     int rows, int mean) {
+__global__ void cross_entropy_reduce(const float* __restrict__ loss, const float* __restrict__ row_weight,
+                                     T* __restrict__ out, int rows, int mean) {
     float losses = 0, weights = 0;
     for (int i = threadIdx.x; i < rows; i += SUM_THREADS) {
         losses += loss[i];
@@ -72,10 +72,10 @@ __global__ void cross_entropy_weights(const long long* __restrict__ target, cons
 
 // g: a number for each row, or one for all (`each` is 0); divided by `divisor`, unless that is null.
 template <class T>
-__global__ void cross_entropy_vjp(const T* __restrict__ g, const T* __restrict__ x, const long long* __restrict__ target,
-                                  const T* __restrict__ weight, const float* __restrict__ lse,
-                                  const float* __restrict__ divisor, T* __restrict__ dx, int rows, int classes,
-                                  long long ignored, float smoothing, int each) {
+__global__ void cross_entropy_vjp(const T* __restrict__ g, const T* __restrict__ x,
+                                  const long long* __restrict__ target, const T* __restrict__ weight,
+                                  const float* __restrict__ lse, const float* __restrict__ divisor, T* __restrict__ dx,
+                                  int rows, int classes, long long ignored, float smoothing, int each) {
     const long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y;
     if (row >= rows) return;
     x += row * classes;

@@ -12,8 +12,14 @@ struct uint3 {
 
 struct dim3 {
     unsigned x, y, z;
-    constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
-    constexpr dim3(uint3 v) : x(v.x), y(v.y), z(v.z) {}
+    constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1)
+        : x(x),
+          y(y),
+          z(z) {}
+    constexpr dim3(uint3 v)
+        : x(v.x),
+          y(v.y),
+          z(v.z) {}
 };
 
 struct Bits16 {
@@ -48,9 +54,9 @@ void* emulate_dynamic_shared() __attribute__((const));
 void emulate_barrier(int line);
 void emulate_collective(Collective kind, unsigned mask, int line, Request* request, const void* caller);
 
-Bits16 emulate_load(const void* address, int bytes);                    // bytes: 2, 4, 8 or 16, aligned
+Bits16 emulate_load(const void* address, int bytes);  // bytes: 2, 4, 8 or 16, aligned
 void emulate_store(void* address, int bytes, uint64_t low, uint64_t high);
-void emulate_atomic(void* address, int bytes, const void* caller);     // checks one that is about to happen
+void emulate_atomic(void* address, int bytes, const void* caller);  // checks one that is about to happen
 
 // Asynchronous copies of 4, 8 or 16 bytes to shared memory, `given` of them from `source` and zeros after them.
 void emulate_copy_async(void* target, const void* source, int bytes, int given);
@@ -63,8 +69,8 @@ void emulate_assert(const char* what);  // a device-side assertion that has fail
 // --- the table of kernels that every compiled .cu file exports (entry.h)
 
 struct Parameter {
-    char kind;     // 'p' pointer, 'c' pointer to const, 'i' integer, 'u' unsigned, 'f' float, 's' struct
-    int bytes;     // of the number pointed to, or of the value
+    char kind;  // 'p' pointer, 'c' pointer to const, 'i' integer, 'u' unsigned, 'f' float, 's' struct
+    int bytes;  // of the number pointed to, or of the value
 };
 
 struct KernelEntry {
@@ -79,15 +85,15 @@ struct KernelEntry {
 enum Mode : int { INPUT, OUTPUT, CHANGED, VALUE };
 
 struct Argument {
-    void* data;      // the array's memory, or the value
+    void* data;  // the array's memory, or the value
     size_t bytes;
     int mode;
-    int item;        // bytes of an element
-    int misplaced;   // the array's distance from 256-byte alignment on a device
+    int item;       // bytes of an element
+    int misplaced;  // the array's distance from 256-byte alignment on a device
 };
 
 struct Options {
-    unsigned seed;   // 0: fair round-robin; else an adversarial schedule of its own
+    unsigned seed;  // 0: fair round-robin; else an adversarial schedule of its own
     int checks;
     int counters;
 };
@@ -98,7 +104,7 @@ struct Report {
     uint64_t pc;     // of the access or the wait, relative to the kernel library; 0: of none
     uint64_t other;  // of the access that it races with
     unsigned block[3], thread[3];
-    int in_block;    // whether block and thread mean something
+    int in_block;  // whether block and thread mean something
 };
 
 struct Counters {

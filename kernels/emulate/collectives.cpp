@@ -27,7 +27,8 @@ void shuffle(Request* const requests[WARP], unsigned first) {
         if (!source) {
             current = &threads[first + lane];
             if (launch.options.checks)
-                fail("wrong mask", current->pc, "lane %u reads lane %d, which takes no part in the shuffle (mask 0x%08x)", lane,
+                fail("wrong mask", current->pc,
+                     "lane %u reads lane %d, which takes no part in the shuffle (mask 0x%08x)", lane,
                      requests[lane]->source, current->mask);
             requests[lane]->d[0] = requests[lane]->d[1] = ~0u;
             continue;
@@ -50,7 +51,8 @@ void whole_warp(unsigned mask, unsigned first) {
     fail("wrong mask", current->pc, "a matrix instruction wants all 32 lanes, here are 0x%08x", mask);
 }
 
-// ldmatrix: lane 8 m + r gives the address of row r of matrix m; lane l gets the pair of numbers 2 (l % 4) of row l / 4.
+// ldmatrix: lane 8 m + r gives the address of row r of matrix m; lane l gets the pair of numbers 2 (l % 4) of row l /
+// 4.
 void load_matrix(Request* const requests[WARP], unsigned first) {
     const int count = requests[0]->count;
     for (int m = 0; m < count; m++) {
@@ -105,11 +107,20 @@ void multiply(Request* const requests[WARP]) {
 
 void perform(Collective kind, Request* const requests[WARP], unsigned mask, unsigned first) {
     switch (kind) {
-        case Collective::sync: break;
-        case Collective::shuffle: shuffle(requests, first); break;
-        case Collective::ballot: ballot(requests); break;
-        case Collective::load_matrix: whole_warp(mask, first), load_matrix(requests, first); break;
-        case Collective::multiply: whole_warp(mask, first), multiply(requests); break;
+        case Collective::sync:
+            break;
+        case Collective::shuffle:
+            shuffle(requests, first);
+            break;
+        case Collective::ballot:
+            ballot(requests);
+            break;
+        case Collective::load_matrix:
+            whole_warp(mask, first), load_matrix(requests, first);
+            break;
+        case Collective::multiply:
+            whole_warp(mask, first), multiply(requests);
+            break;
     }
     current = nullptr;
 }

@@ -1,7 +1,7 @@
 // A model of what the memory system would do: lanes that make the same access in the same turn make it together.
 //
-// Global memory moves in sectors of 32 bytes: a warp's access costs as many as it touches. Shared memory has 32 banks of
-// 4 bytes: a warp's access takes as many passes as the worst bank has different words to give. Accesses of 8 and 16
+// Global memory moves in sectors of 32 bytes: a warp's access costs as many as it touches. Shared memory has 32 banks
+// of 4 bytes: a warp's access takes as many passes as the worst bank has different words to give. Accesses of 8 and 16
 // bytes a lane go in two and four parts. This is a model: no cache, no merging of stores, no clock.
 #include <algorithm>
 #include <tuple>
@@ -67,8 +67,8 @@ void count_shared(const Seen* from, const Seen* to) {
 void count_access(const void* address, int bytes, Place place, Use use, const void* pc) {
     if (place == Place::constant) return;
     const uint64_t key = reinterpret_cast<uintptr_t>(pc) << 10 ^ current->number;
-    log_of_block.push_back({pc, current->warp(), turns[key]++, current->lane(), reinterpret_cast<uintptr_t>(address), bytes,
-                            place, use});
+    log_of_block.push_back(
+        {pc, current->warp(), turns[key]++, current->lane(), reinterpret_cast<uintptr_t>(address), bytes, place, use});
 }
 
 void counters_end_block() {

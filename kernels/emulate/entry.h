@@ -47,6 +47,6 @@ extern char _end[] __attribute__((visibility("hidden")));
 __attribute__((visibility("default"))) Image emulate_image() { return {__ehdr_start, __bss_start, _end}; }
 }
 
-#define EMULATE_KERNELS(...)                                                                        \
-    extern "C" __attribute__((visibility("default"))) const KernelEntry emulate_kernels[];          \
+#define EMULATE_KERNELS(...)                                                               \
+    extern "C" __attribute__((visibility("default"))) const KernelEntry emulate_kernels[]; \
     extern "C" const KernelEntry emulate_kernels[] = {__VA_ARGS__, {nullptr, nullptr, nullptr, 0}};

@@ -21,12 +21,12 @@ struct Segment {
 
 constexpr uint32_t ATOMIC = 1u << 31, PENDING = 1u << 30, NUMBER = PENDING - 1;  // flags of Cell::write
 
-std::vector<Segment> segments;      // of this block
+std::vector<Segment> segments;       // of this block
 std::vector<uint32_t> block_starts;  // number of each block's first segment
 uint32_t block_first, epoch;
 Region* latest;
 char *shared_low, *shared_high;  // the part of static shared memory in use: what is poisoned for the next block
-unsigned patience;                // accesses until a thread that does not synchronise is given up
+unsigned patience;               // accesses until a thread that does not synchronise is given up
 std::vector<uint3> block_order;
 
 constexpr unsigned PATIENCE = 1u << 24;
@@ -63,8 +63,7 @@ Where describe(const Region& region, const char* address) {
         std::snprintf(where.text, sizeof where.text, "byte %ld of {argument %d}", offset, region.argument);
     else if (region.place == Place::shared)
         std::snprintf(where.text, sizeof where.text, "byte %ld of shared memory", offset);
-    else
-        std::snprintf(where.text, sizeof where.text, "byte %ld of constant memory", offset);
+    else std::snprintf(where.text, sizeof where.text, "byte %ld of constant memory", offset);
     return where;
 }
 
@@ -77,7 +76,8 @@ Where describe(const Region& region, const char* address) {
         if (distance < best && (r.bytes || r.place == Place::global)) best = distance, nearest = &r;
     }
     if (!address) fail("out of bounds", pc, "%s %d bytes through a null pointer", verb(use), bytes);
-    if (!nearest) fail("out of bounds", pc, "%s %d bytes at %p, which is far from any array", verb(use), bytes, address);
+    if (!nearest)
+        fail("out of bounds", pc, "%s %d bytes at %p, which is far from any array", verb(use), bytes, address);
     fail("out of bounds", pc, "%s %d bytes at %s, which has %zu", verb(use), bytes, describe(*nearest, address).text,
          nearest->bytes);
 }
@@ -90,21 +90,21 @@ Region& find(const char* address, int bytes, Use use, const void* pc) {
     out_of_bounds(address, bytes, use, pc);
 }
 
-[[noreturn]] void race(const Region& region, const char* address, Use use, uint32_t other, uint32_t other_pc, bool wrote,
-                       const void* pc) {
+[[noreturn]] void race(const Region& region, const char* address, Use use, uint32_t other, uint32_t other_pc,
+                       bool wrote, const void* pc) {
     launch.report->other = other_pc;
     const Where where = describe(region, address);
     if (other >= block_first)
-        fail("race", pc, "%s %s, which thread %u of the block %s with no synchronisation in between", verb(use), where.text,
-             of_block(other).thread, wrote ? "wrote" : "read");
+        fail("race", pc, "%s %s, which thread %u of the block %s with no synchronisation in between", verb(use),
+             where.text, of_block(other).thread, wrote ? "wrote" : "read");
     const size_t block = std::upper_bound(block_starts.begin(), block_starts.end(), other) - block_starts.begin() - 1;
     const uint3 b = block_order[block];
-    fail("race", pc, "%s %s, which block (%u, %u, %u) %s", verb(use), where.text, b.x, b.y, b.z, wrote ? "wrote" : "read");
+    fail("race", pc, "%s %s, which block (%u, %u, %u) %s", verb(use), where.text, b.x, b.y, b.z,
+         wrote ? "wrote" : "read");
 }
 
 Cell* cells_of(Region& region) {
-    if (!region.cells)
-        region.cells = static_cast<Cell*>(std::calloc((region.bytes >> region.shift) + 1, sizeof(Cell)));
+    if (!region.cells) region.cells = static_cast<Cell*>(std::calloc((region.bytes >> region.shift) + 1, sizeof(Cell)));
     return region.cells;
 }
 
@@ -148,7 +148,8 @@ void check(const char* address, int bytes, Use use, const void* pc) {
         if (use != Use::read) fail("write to an input", pc, "%s %s", verb(use), describe(region, address).text);
         return;
     }
-    if (!--patience) fail("deadlock", pc, "waits for what nobody can do meanwhile: %u accesses without a synchronisation", PATIENCE);
+    if (!--patience)
+        fail("deadlock", pc, "waits for what nobody can do meanwhile: %u accesses without a synchronisation", PATIENCE);
     const uint32_t mine = my_segment();
     Cell* cells = cells_of(region);
     const size_t first = size_t(address - region.begin) >> region.shift;
@@ -261,7 +262,8 @@ void announce_copy(const AsyncCopy& copy) {
     }
     check(copy.target, copy.bytes, Use::write, copy.pc);
     Region& region = find(copy.target, copy.bytes, Use::write, copy.pc);
-    for (int i = 0; i < copy.bytes; i++) cells_of(region)[(copy.target + i - region.begin) >> region.shift].write |= PENDING;
+    for (int i = 0; i < copy.bytes; i++)
+        cells_of(region)[(copy.target + i - region.begin) >> region.shift].write |= PENDING;
 }
 
 void finish_copy(const AsyncCopy& copy) {
@@ -297,10 +299,10 @@ void __tsan_init() {}
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 
-#define HOOKS(bytes)                                                                          \
-    void __tsan_read##bytes(void* p) { use_memory(p, bytes, Use::read, CALLER); }             \
-    void __tsan_write##bytes(void* p) { use_memory(p, bytes, Use::write, CALLER); }           \
-    void __tsan_unaligned_read##bytes(void* p) { use_memory(p, bytes, Use::read, CALLER); }   \
+#define HOOKS(bytes)                                                                        \
+    void __tsan_read##bytes(void* p) { use_memory(p, bytes, Use::read, CALLER); }           \
+    void __tsan_write##bytes(void* p) { use_memory(p, bytes, Use::write, CALLER); }         \
+    void __tsan_unaligned_read##bytes(void* p) { use_memory(p, bytes, Use::read, CALLER); } \
     void __tsan_unaligned_write##bytes(void* p) { use_memory(p, bytes, Use::write, CALLER); }
 HOOKS(1)
 HOOKS(2)
@@ -333,9 +335,9 @@ void __ubsan_handle_out_of_bounds(const void*, uintptr_t index) {
     if (launch.options.checks) fail("out of bounds", CALLER, "index %ld is beyond the end of its array", long(index));
 }
 
-#define UNDEFINED(handler, what)                                                  \
-    void __ubsan_handle_##handler(const void*, uintptr_t, uintptr_t) {            \
-        if (launch.options.checks) fail("arithmetic", CALLER, what);              \
+#define UNDEFINED(handler, what)                                       \
+    void __ubsan_handle_##handler(const void*, uintptr_t, uintptr_t) { \
+        if (launch.options.checks) fail("arithmetic", CALLER, what);   \
     }
 UNDEFINED(add_overflow, "signed addition overflows")
 UNDEFINED(sub_overflow, "signed subtraction overflows")

@@ -143,13 +143,18 @@ static void explain_standstill() {
         const Thread& t = threads[first + lane];
         if (!(waiting.mask >> lane & 1) || t.wait == Wait::done) continue;
         if (t.wait == Wait::barrier)
-            fail("deadlock", waiting.pc, "waits in a warp collective (mask 0x%08x, line %d) for lane %u, which waits at "
-                 "the block barrier in line %d", waiting.mask, waiting.line, lane, t.line);
+            fail("deadlock", waiting.pc,
+                 "waits in a warp collective (mask 0x%08x, line %d) for lane %u, which waits at "
+                 "the block barrier in line %d",
+                 waiting.mask, waiting.line, lane, t.line);
         if (t.mask != waiting.mask || t.line != waiting.line || t.collective != waiting.collective)
-            fail("warp divergence", waiting.pc, "waits in a warp collective (mask 0x%08x, line %d) for lane %u, which is in "
-                 "another one (mask 0x%08x, line %d)", waiting.mask, waiting.line, lane, t.mask, t.line);
+            fail("warp divergence", waiting.pc,
+                 "waits in a warp collective (mask 0x%08x, line %d) for lane %u, which is in "
+                 "another one (mask 0x%08x, line %d)",
+                 waiting.mask, waiting.line, lane, t.mask, t.line);
     }
-    fail("deadlock", waiting.pc, "waits for ever in a warp collective (mask 0x%08x, line %d)", waiting.mask, waiting.line);
+    fail("deadlock", waiting.pc, "waits for ever in a warp collective (mask 0x%08x, line %d)", waiting.mask,
+         waiting.line);
 }
 
 // All threads that are left wait at block barriers: let them go if that is legal.
@@ -163,14 +168,16 @@ static void pass_barrier() {
         if (!first) first = &t;
         if (t.line != first->line && launch.options.checks) {
             current = &t;
-            fail("barrier divergence", t.pc, "waits at the block barrier in line %d, thread %u at that in line %d", t.line,
-                 first->number, first->line);
+            fail("barrier divergence", t.pc, "waits at the block barrier in line %d, thread %u at that in line %d",
+                 t.line, first->number, first->line);
         }
     }
     if (arrived < launch.threads && launch.options.checks) {
         current = first;
-        fail("barrier divergence", first->pc, "%u of the block's %u threads wait at the barrier in line %d; the others have "
-             "left the kernel", arrived, launch.threads, first->line);
+        fail("barrier divergence", first->pc,
+             "%u of the block's %u threads wait at the barrier in line %d; the others have "
+             "left the kernel",
+             arrived, launch.threads, first->line);
     }
     for (unsigned i = 0; i < launch.threads; i++)
         if (threads[i].wait == Wait::barrier) threads[i].wait = Wait::nothing;
@@ -256,8 +263,8 @@ void emulate_collective(Collective kind, unsigned mask, int line, Request* reque
 void emulate_assert(const char* what) { fail("assertion", CALLER, "failed: %s", what); }
 
 void emulate_copy_async(void* target, const void* source, int bytes, int given) {
-    const AsyncCopy copy = {static_cast<char*>(target), static_cast<const char*>(source), bytes, given, current->group,
-                            CALLER};
+    const AsyncCopy copy = {
+        static_cast<char*>(target), static_cast<const char*>(source), bytes, given, current->group, CALLER};
     announce_copy(copy);
     current->copies.push_back(copy);
 }
@@ -284,8 +291,8 @@ int emulate_launch(const KernelEntry* kernel, const Image* image, const unsigned
     size_t total = gap;
     for (int i = 0; i < count; i++)
         if (arguments[i].mode != VALUE) total += (arguments[i].bytes + 256 + page - 1) / page * page + gap;
-    char* device = static_cast<char*>(mmap(nullptr, total, PROT_READ | PROT_WRITE,
-                                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    char* device = static_cast<char*>(
+        mmap(nullptr, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
     launch = Launch{};
     launch.options = *options;
     launch.image = image;
@@ -298,9 +305,11 @@ int emulate_launch(const KernelEntry* kernel, const Image* image, const unsigned
     launch.random = options->seed;
     launch.dynamic_shared = dynamic_shared;
     const int half = 1;  // shared memory has a cell for every two bytes
-    launch.regions.push_back({image->shared, size_t(image->end - image->shared), Place::shared, CHANGED, -1, half, nullptr});
+    launch.regions.push_back(
+        {image->shared, size_t(image->end - image->shared), Place::shared, CHANGED, -1, half, nullptr});
     std::vector<char> dynamic(dynamic_shared + 256);
-    char* dynamic_begin = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(dynamic.data()) + 255) & ~uintptr_t(255));
+    char* dynamic_begin =
+        reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(dynamic.data()) + 255) & ~uintptr_t(255));
     launch.regions.push_back({dynamic_begin, size_t(dynamic_shared), Place::shared, CHANGED, -1, half, nullptr});
     std::vector<void*> values(count), pointers(count);
     size_t offset = gap;
@@ -325,8 +334,7 @@ int emulate_launch(const KernelEntry* kernel, const Image* image, const unsigned
         run_grid();
         current = nullptr;
         memory_end_launch();
-    } catch (const Failure&) {
-    }
+    } catch (const Failure&) {}
     current = nullptr;
     for (Region& region : launch.regions) {
         if (region.place == Place::global && region.mode != INPUT)

@@ -24,16 +24,16 @@ struct Thread {
     uint3 index;
     unsigned number;
     Wait wait;
-    int line;           // of the barrier or collective it waits at
+    int line;  // of the barrier or collective it waits at
     const void* pc;
     Collective collective;
     unsigned mask;
     Request* request;
-    uint32_t segment;   // its code since its last synchronisation, as memory.cpp numbers it; 0: no access yet
-    uint32_t time;      // its synchronisations within the warp
+    uint32_t segment;     // its code since its last synchronisation, as memory.cpp numbers it; 0: no access yet
+    uint32_t time;        // its synchronisations within the warp
     uint32_t seen[WARP];  // the times of its warp's lanes that it has synchronised with
     std::vector<AsyncCopy> copies;
-    unsigned group;     // of asynchronous copies being made
+    unsigned group;  // of asynchronous copies being made
 
     unsigned lane() const { return number % WARP; }
     unsigned warp() const { return number / WARP; }

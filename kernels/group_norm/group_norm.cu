@@ -1,5 +1,5 @@
-// Group norm and batch norm: some numbers of an image batch share a mean and a variance, which a block finds in one pass
-// (moments.cuh) and uses in a second. Two reads and a write.
+// Group norm and batch norm: some numbers of an image batch share a mean and a variance, which a block finds in one
+// pass (moments.cuh) and uses in a second. Two reads and a write.
 //
 // x: N images of C channels of S positions, channels last in memory or first. A block's share is a group's channels of
 // one image (group norm), or one channel of all images (batch norm). mean and rstd: [shares], float32.
@@ -20,7 +20,8 @@ struct Images {
         const int shares = channels / group;  // of an image
         const int first = blockIdx.x % shares * group, image = images > 1 ? 0 : blockIdx.x / shares;
         const int each = group * positions, within = int(i % each);
-        const int c = first + (last ? within % group : within / positions), s = last ? within / group : within % positions;
+        const int c = first + (last ? within % group : within / positions),
+                  s = last ? within / group : within % positions;
         *channel = c;
         const long long start = (image + i / each) * channels * positions;
         return start + (last ? (long long)s * channels + c : (long long)c * positions + s);
@@ -54,12 +55,13 @@ __global__ void group_norm(const T* __restrict__ x, const T* __restrict__ weight
     }
 }
 
-// dx of group norm, with z = (x - mean) rstd and h = g weight: (h - mean(h) - z mean(h z)) rstd. For batch norm also what
-// comes through its other outputs: gmean / n + gvariance 2 (x - mean) / n; null for group norm.
+// dx of group norm, with z = (x - mean) rstd and h = g weight: (h - mean(h) - z mean(h z)) rstd. For batch norm also
+// what comes through its other outputs: gmean / n + gvariance 2 (x - mean) / n; null for group norm.
 template <class T>
 __global__ void group_norm_vjp(const T* __restrict__ g, const T* __restrict__ x, const T* __restrict__ weight,
-                               const float* __restrict__ means, const float* __restrict__ rstds, const T* __restrict__ gmean,
-                               const T* __restrict__ gvariance, T* __restrict__ dx, Images shape) {
+                               const float* __restrict__ means, const float* __restrict__ rstds,
+                               const T* __restrict__ gmean, const T* __restrict__ gvariance, T* __restrict__ dx,
+                               Images shape) {
     int channel;
     const float mean = means[blockIdx.x], rstd = rstds[blockIdx.x], count = float(shape.count());
     float total = 0, along = 0;
@@ -71,7 +73,8 @@ __global__ void group_norm_vjp(const T* __restrict__ g, const T* __restrict__ x,
     }
     total = reduce<Sum, THREADS>(total) / count;
     along = reduce<Sum, THREADS>(along) / count;
-    const float shift = parameter(gmean, blockIdx.x, 0) / count, slope = parameter(gvariance, blockIdx.x, 0) * 2 / count;
+    const float shift = parameter(gmean, blockIdx.x, 0) / count,
+                slope = parameter(gvariance, blockIdx.x, 0) * 2 / count;
     for (long long i = threadIdx.x; i < shape.count(); i += THREADS) {
         const long long at = shape.at(i, &channel);
         const float h = to_float(g[at]) * parameter(weight, channel, 1), off = to_float(x[at]) - mean;

@@ -1,5 +1,5 @@
-// Layer norm of the rows of a matrix, five times, each with one idea more; RMS norm; and the derivatives. README.md tells
-// the story.
+// Layer norm of the rows of a matrix, five times, each with one idea more; RMS norm; and the derivatives. README.md
+// tells the story.
 //
 // x, y: [rows, width]; weight and bias: [width] or null; mean and rstd: [rows], float32. Sums are in float32. The
 // variance is taken about the mean: E[x^2] - E[x]^2 would lose all digits where the mean is large.
@@ -15,8 +15,8 @@ DEVICE float parameter(const T* p, int j, float absent) {
 // 1. A thread for each row, three passes over it.
 template <class T>
 __global__ void layer_norm_thread(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
-                                  T* __restrict__ y, float* __restrict__ means, float* __restrict__ rstds, int rows, int width,
-                                  float eps) {
+                                  T* __restrict__ y, float* __restrict__ means, float* __restrict__ rstds, int rows,
+                                  int width, float eps) {
     const long long row = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (row >= rows) return;
     x += row * width;
@@ -35,8 +35,8 @@ __global__ void layer_norm_thread(const T* __restrict__ x, const T* __restrict__
 // 2. A block for each row, whose threads read neighbouring numbers and add up through shuffles.
 template <class T, int THREADS>
 __global__ void layer_norm_block(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
-                                 T* __restrict__ y, float* __restrict__ means, float* __restrict__ rstds, int rows, int width,
-                                 float eps) {
+                                 T* __restrict__ y, float* __restrict__ means, float* __restrict__ rstds, int rows,
+                                 int width, float eps) {
     x += (long long)blockIdx.x * width;
     y += (long long)blockIdx.x * width;
     float mean = 0, variance = 0;
@@ -55,8 +55,8 @@ __global__ void layer_norm_block(const T* __restrict__ x, const T* __restrict__ 
 // 3. A warp for each row and no barrier.
 template <class T>
 __global__ void layer_norm_warp(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
-                                T* __restrict__ y, float* __restrict__ means, float* __restrict__ rstds, int rows, int width,
-                                float eps) {
+                                T* __restrict__ y, float* __restrict__ means, float* __restrict__ rstds, int rows,
+                                int width, float eps) {
     const long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y;
     if (row >= rows) return;  // whole warps leave together
     x += row * width;
@@ -74,12 +74,13 @@ __global__ void layer_norm_warp(const T* __restrict__ x, const T* __restrict__ w
     }
 }
 
-// 4. The row in registers (row.cuh): read once in packs of 16 bytes, mean and variance from there, written once. Without
-// CENTER it is RMS norm: no mean, and the variance is about 0.
+// 4. The row in registers (row.cuh): read once in packs of 16 bytes, mean and variance from there, written once.
+// Without CENTER it is RMS norm: no mean, and the variance is about 0.
 template <class T, int PER, int THREADS, bool CENTER>
 __global__ void __launch_bounds__(256)
-layer_norm_registers(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias, T* __restrict__ y,
-                     float* __restrict__ means, float* __restrict__ rstds, int rows, int width, float eps, int aligned) {
+    layer_norm_registers(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
+                         T* __restrict__ y, float* __restrict__ means, float* __restrict__ rstds, int rows, int width,
+                         float eps, int aligned) {
     using Held = Row<T, PER, THREADS>;
     const long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y;
     if (row >= rows) return;  // whole warps; a block that shares a row has no other
@@ -154,9 +155,10 @@ DEVICE void leave_sums(const float sums[Held::PACKS][Held::N], float* to, int gr
 // leaves in row `group` of dweights and dbiases (null if not wanted); column_sums adds those up.
 template <class T, int PER, int THREADS, bool CENTER>
 __global__ void __launch_bounds__(THREADS > 256 ? THREADS : 256, 1)
-layer_norm_vjp_registers(const T* __restrict__ g, const T* __restrict__ x, const T* __restrict__ weight,
-                         const float* __restrict__ means, const float* __restrict__ rstds, T* __restrict__ dx,
-                         float* __restrict__ dweights, float* __restrict__ dbiases, int rows, int width, int aligned) {
+    layer_norm_vjp_registers(const T* __restrict__ g, const T* __restrict__ x, const T* __restrict__ weight,
+                             const float* __restrict__ means, const float* __restrict__ rstds, T* __restrict__ dx,
+                             float* __restrict__ dweights, float* __restrict__ dbiases, int rows, int width,
+                             int aligned) {
     using Held = Row<T, PER, THREADS>;
     const int group = blockIdx.x * blockDim.y + threadIdx.y, groups = gridDim.x * blockDim.y;
     Held scale;
@@ -189,8 +191,8 @@ layer_norm_vjp_registers(const T* __restrict__ g, const T* __restrict__ x, const
 // Rows of any length: a block for each, in two passes.
 template <class T, int THREADS, bool CENTER>
 __global__ void layer_norm_vjp_long(const T* __restrict__ g, const T* __restrict__ x, const T* __restrict__ weight,
-                                    const float* __restrict__ means, const float* __restrict__ rstds, T* __restrict__ dx,
-                                    int rows, int width) {
+                                    const float* __restrict__ means, const float* __restrict__ rstds,
+                                    T* __restrict__ dx, int rows, int width) {
     const long long start = (long long)blockIdx.x * width;
     const float mean = CENTER ? means[blockIdx.x] : 0, rstd = rstds[blockIdx.x];
     float total = 0, along = 0;

@@ -18,8 +18,8 @@ struct Matrix {
 
 // 1. A thread for each result, which reads a row of a and a column of b: 2 loads for a multiplication.
 template <class T>
-__global__ void matmul_naive(const T* __restrict__ a, const T* __restrict__ b, const T* __restrict__ bias, T* __restrict__ c,
-                             int m, int n, int k, Matrix at, Matrix bt) {
+__global__ void matmul_naive(const T* __restrict__ a, const T* __restrict__ b, const T* __restrict__ bias,
+                             T* __restrict__ c, int m, int n, int k, Matrix at, Matrix bt) {
     const int column = blockIdx.x * blockDim.x + threadIdx.x, row = blockIdx.y * blockDim.y + threadIdx.y;
     if (row >= m || column >= n) return;
     a += blockIdx.z * at.batch + row * at.row;
@@ -30,11 +30,11 @@ __global__ void matmul_naive(const T* __restrict__ a, const T* __restrict__ b, c
     c[((long long)blockIdx.z * m + row) * n + column] = from_float<T>(sum);
 }
 
-// 2. A block makes a TILE x TILE part of c, and loads what its threads share into shared memory once: TILE times less from
-// memory, but still two loads, from shared memory, for a multiplication.
+// 2. A block makes a TILE x TILE part of c, and loads what its threads share into shared memory once: TILE times less
+// from memory, but still two loads, from shared memory, for a multiplication.
 template <class T, int TILE>
-__global__ void matmul_tiled(const T* __restrict__ a, const T* __restrict__ b, const T* __restrict__ bias, T* __restrict__ c,
-                             int m, int n, int k, Matrix at, Matrix bt) {
+__global__ void matmul_tiled(const T* __restrict__ a, const T* __restrict__ b, const T* __restrict__ bias,
+                             T* __restrict__ c, int m, int n, int k, Matrix at, Matrix bt) {
     __shared__ float as[TILE][TILE + 1], bs[TILE][TILE + 1];
     const int r = threadIdx.x / TILE, s = threadIdx.x % TILE;
     const int row = blockIdx.y * TILE, column = blockIdx.x * TILE;
@@ -59,8 +59,8 @@ __global__ void matmul_tiled(const T* __restrict__ a, const T* __restrict__ b, c
 // multiplications.
 template <class T, int TILE, int DEPTH, int SIDE>
 __global__ void __launch_bounds__((TILE / SIDE) * (TILE / SIDE))
-matmul_registers(const T* __restrict__ a, const T* __restrict__ b, const T* __restrict__ bias, T* __restrict__ c, int m, int n,
-                 int k, Matrix at, Matrix bt) {
+    matmul_registers(const T* __restrict__ a, const T* __restrict__ b, const T* __restrict__ bias, T* __restrict__ c,
+                     int m, int n, int k, Matrix at, Matrix bt) {
     const auto put = [&](int row, int column, float sum) {
         if (bias) sum += to_float(bias[column]);
         c[((long long)blockIdx.z * m + row) * n + column] = from_float<T>(sum);

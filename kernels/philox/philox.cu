@@ -36,15 +36,15 @@ DEVICE void each_word(const unsigned long long* key, unsigned long long counter,
         if (4 * block + i < count) put(4 * block + i, words.w[i]);
 }
 
-__global__ void philox_bits(const unsigned long long* __restrict__ key, unsigned long long counter, unsigned* __restrict__ out,
-                            long long count) {
+__global__ void philox_bits(const unsigned long long* __restrict__ key, unsigned long long counter,
+                            unsigned* __restrict__ out, long long count) {
     each_word(key, counter, count, [&](long long i, unsigned word) { out[i] = word; });
 }
 
 // Uniform on [0, 1): as many bits as T has digits just below 1.
 template <class T, int DIGITS>
-__global__ void philox_uniform(const unsigned long long* __restrict__ key, unsigned long long counter, T* __restrict__ out,
-                               long long count) {
+__global__ void philox_uniform(const unsigned long long* __restrict__ key, unsigned long long counter,
+                               T* __restrict__ out, long long count) {
     constexpr float STEP = 1.0f / (1 << DIGITS);
     each_word(key, counter, count,
               [&](long long i, unsigned word) { out[i] = from_float<T>(float(word >> (32 - DIGITS)) * STEP); });
@@ -62,8 +62,8 @@ DEVICE void normal_pair(unsigned first, unsigned second, float* cosine, float* s
 }
 
 template <class T>
-__global__ void philox_normal(const unsigned long long* __restrict__ key, unsigned long long counter, T* __restrict__ out,
-                              long long count) {
+__global__ void philox_normal(const unsigned long long* __restrict__ key, unsigned long long counter,
+                              T* __restrict__ out, long long count) {
     const long long block = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (4 * block >= count) return;
     const Words words = philox(*key, counter + block);

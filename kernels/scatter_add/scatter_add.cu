@@ -1,5 +1,6 @@
-// out[row] = the sum of the rows of source whose index is `row`. Adding atomically would be one line, and another result
-// in every run; so the sources come sorted by their index, and a thread adds up those of its place in their order.
+// out[row] = the sum of the rows of source whose index is `row`. Adding atomically would be one line, and another
+// result in every run; so the sources come sorted by their index, and a thread adds up those of its place in their
+// order.
 #include "ptx.cuh"
 
 // order [n]: sources sorted by index; starts [rows + 1]: where those of each row begin. source: [n, width].

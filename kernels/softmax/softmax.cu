@@ -17,8 +17,8 @@ __global__ void softmax_thread(const T* __restrict__ x, T* __restrict__ y, int r
     for (int j = 0; j < width; j++) y[j] = from_float<T>(expf(to_float(x[j]) - top) / sum);
 }
 
-// 2. A block for each row: neighbouring threads read neighbouring numbers. The threads' results meet in a tree in shared
-// memory, a barrier for each of its levels.
+// 2. A block for each row: neighbouring threads read neighbouring numbers. The threads' results meet in a tree in
+// shared memory, a barrier for each of its levels.
 template <class Op, int THREADS>
 DEVICE float reduce_tree(float value) {
     __shared__ float parts[THREADS];
@@ -58,7 +58,8 @@ __global__ void softmax_shuffle(const T* __restrict__ x, T* __restrict__ y, int 
     for (int j = threadIdx.x; j < width; j += THREADS) y[j] = from_float<T>(expf(to_float(x[j]) - top) / sum);
 }
 
-// 4. A warp for each row, no barrier at all, and 16 bytes in each access. Wants rows that begin at multiples of 16 bytes.
+// 4. A warp for each row, no barrier at all, and 16 bytes in each access. Wants rows that begin at multiples of 16
+// bytes.
 template <class T>
 __global__ void softmax_warp(const T* __restrict__ x, T* __restrict__ y, int rows, int width) {
     constexpr int N = WIDEST<T>;
@@ -87,11 +88,11 @@ __global__ void softmax_warp(const T* __restrict__ x, T* __restrict__ y, int row
     }
 }
 
-// 5. The row stays in registers between the passes (row.cuh), so memory is read once and written once: no kernel can move
-// less.
+// 5. The row stays in registers between the passes (row.cuh), so memory is read once and written once: no kernel can
+// move less.
 template <class T, int PER, int THREADS, bool LOG>
 __global__ void __launch_bounds__(256)
-softmax_registers(const T* __restrict__ x, T* __restrict__ y, int rows, int width, int aligned) {
+    softmax_registers(const T* __restrict__ x, T* __restrict__ y, int rows, int width, int aligned) {
     const long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y;
     if (row >= rows) return;  // whole warps; a block that shares a row has no other
     Row<T, PER, THREADS> mine;
@@ -113,7 +114,8 @@ softmax_registers(const T* __restrict__ x, T* __restrict__ y, int rows, int widt
 }
 
 // 6. Rows that fit in no registers: maximum and sum in one pass over memory, as Milakov and Gimelshein (2018) do. When
-// the maximum grows from m to n, the sum so far is worth e^(m - n) of itself. So two reads and a write in place of three.
+// the maximum grows from m to n, the sum so far is worth e^(m - n) of itself. So two reads and a write in place of
+// three.
 constexpr float LOWEST = -3.4028235e38f;  // not -inf, for -inf - -inf is NaN
 
 struct Online {
@@ -164,8 +166,8 @@ __global__ void softmax_online(const T* __restrict__ x, T* __restrict__ y, int r
 // --- the derivative: y (g - sum(g y)), or for the logarithm g - e^y sum(g)
 
 template <class T, int PER, int THREADS, bool LOG>
-__global__ void __launch_bounds__(256)
-softmax_vjp_registers(const T* __restrict__ g, const T* __restrict__ y, T* __restrict__ dx, int rows, int width, int aligned) {
+__global__ void __launch_bounds__(256) softmax_vjp_registers(const T* __restrict__ g, const T* __restrict__ y,
+                                                             T* __restrict__ dx, int rows, int width, int aligned) {
     const long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y;
     if (row >= rows) return;
     Row<T, PER, THREADS> slope, value;
@@ -182,7 +184,8 @@ softmax_vjp_registers(const T* __restrict__ g, const T* __restrict__ y, T* __res
 }
 
 template <class T, int THREADS, bool LOG>
-__global__ void softmax_vjp_long(const T* __restrict__ g, const T* __restrict__ y, T* __restrict__ dx, int rows, int width) {
+__global__ void softmax_vjp_long(const T* __restrict__ g, const T* __restrict__ y, T* __restrict__ dx, int rows,
+                                 int width) {
     const long long start = (long long)blockIdx.x * width;
     float sum = 0;
     for (int j = threadIdx.x; j < width; j += THREADS)
