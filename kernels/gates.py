@@ -87,7 +87,8 @@ def observe() -> dict[str, Any]:
 def _written(found: dict[str, Any]) -> str:
     """JSON with a line for each kernel, so that a change shows in a diff."""
     text = json.dumps(found, indent=1)
-    lines, depth = [], 0
+    lines: list[str] = []
+    depth = 0
     for line in text.splitlines():
         joined = line.strip()
         if depth:

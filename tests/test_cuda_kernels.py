@@ -46,8 +46,9 @@ def test_every_kernel_is_tested_here():
 
 @pytest.mark.parametrize(("op", "impl"), CHOSEN)
 def test_the_kernel_that_runs_agrees_with_its_reference(op, impl):
-    """On all cases of its op, in float32 under each schedule and in float16; the many multiplications of convolution and
-    attention under one schedule, and on few below.
+    """On all cases of its op, in float32 under each schedule and in float16.
+
+    The many multiplications of convolution and attention run under one schedule here, and under all on few sizes below.
     """
     runs = (
         [("float32", (1,))] if op.startswith(("conv2d", "scaled_dot")) else [("float32", SCHEDULES), ("float16", (1,))]

@@ -46,7 +46,7 @@ def _added(mask: Any, shape: tuple[int, ...]) -> Any:
     return _stacked(xp.broadcast_to(numbers.astype(np.float32), shape))
 
 
-def _shape(q: Any, k: Any, v: Any, causal: bool, scale: float) -> np.void:
+def _shape(q: Any, k: Any, v: Any, causal: bool, scale: float) -> Any:
     return np.array((q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1], causal, scale), SHAPE)[()]
 
 

@@ -27,7 +27,7 @@ GEOMETRY = np.dtype(
 _on_gpu: dict[str, Any] = {"impl": "cuda", "device": "cuda emu", "dtypes": "f4 f2"}
 
 
-def _geometry(images: int, x: Pair, y: Pair, taps: Pair, c: int, k: int, groups: int, how: dict[str, Pair]) -> np.void:
+def _geometry(images: int, x: Pair, y: Pair, taps: Pair, c: int, k: int, groups: int, how: dict[str, Pair]) -> Any:
     pairs = (x, y, taps, how["stride"], how["padding"], how["dilation"])
     return np.array((images, *(tuple(map(int, pair)) for pair in pairs), c, k, groups), GEOMETRY)[()]
 

@@ -41,12 +41,12 @@ class Problem:
         """An array in memory order as it is to be returned."""
         return self.xp.moveaxis(a, -1, 1) if self.last else a
 
-    def images(self, group: int, images: int) -> np.void:
+    def images(self, group: int, images: int) -> Any:
         """The kernels' ``Images``."""
         return np.array((self.channels, self.positions, group, images, self.last), IMAGES)[()]
 
     @property
-    def share(self) -> np.void:
+    def share(self) -> Any:
         """What a block standardises."""
         if self.groups is None:
             return self.images(1, len(self.x))
@@ -68,8 +68,7 @@ def backward(p: Problem, g: Any, mean: Any, rstd: Any, through: tuple[Any, Any] 
     g = p.in_memory(g)
     dx = p.xp.empty_like(p.x)
     mean, rstd = (p.xp.ascontiguousarray(s.reshape(-1), np.float32) for s in (mean, rstd))
-    through = tuple(None if a is None else p.xp.ascontiguousarray(a) for a in through)
-    inputs = g, p.x, p.weight, mean, rstd, *through
+    inputs = g, p.x, p.weight, mean, rstd, *(None if a is None else p.xp.ascontiguousarray(a) for a in through)
     MODULE.launch(f"group_norm_vjp<{p.type}>", p.shares, 256, *inputs, Out(dx), p.share)
     dweight, dbias = (None if a is None else p.xp.empty_like(a) for a in (p.weight, p.bias))
     if dweight is not None or dbias is not None:

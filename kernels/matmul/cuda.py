@@ -33,7 +33,7 @@ MODULE = Module(
 STRIDES = np.dtype([("batch", np.int64), ("row", np.int64), ("column", np.int64)])
 
 
-def _operand(x: Any) -> tuple[Any, np.void, int]:
+def _operand(x: Any) -> tuple[Any, Any, int]:
     """``x`` [..., rows, columns] as contiguous memory, its strides in elements and its number of matrices."""
     rows, columns = x.shape[-2:]
     turned = x.swapaxes(-1, -2)

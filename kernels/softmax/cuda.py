@@ -165,4 +165,4 @@ def log_softmax(x: Any, *, dim: int) -> Any:
 @kernel("log_softmax_vjp", impl="cuda", cost=log_vjp_cost, **_on_gpu)
 def log_softmax_vjp(g: Any, y: Any, x: None, *, dim: int) -> Any:
     """The derivative of the logarithm."""
-    return _by_rows(lambda *rows: backward(*rows, log=True), g, y, dim=dim)
+    return _by_rows(lambda g, y, dx: backward(g, y, dx, log=True), g, y, dim=dim)
