@@ -17,6 +17,7 @@ from . import (  # isort: skip  # each folder registers its op's kernels
     cross_entropy as cross_entropy,
     dropout as dropout,
     ema as ema,
+    gibbs as gibbs,
     group_norm as group_norm,
     group_norm_silu as group_norm_silu,
     heap as heap,

@@ -1,0 +1,168 @@
+"""The Gibbs chain in Numba: a chain at a time from its first step to its last, numbers drawn where they are used.
+
+No layer of uniform numbers, logits or probabilities is ever written to memory. The units are zeros and ones, so a
+product with the weights is a sum of those rows whose unit is on: no multiplications, and as many additions as there
+are units on. Four rows are added at a time, which reads and writes the sums a quarter as often.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..layout import read_only
+from ..numba_config import njit, prange, serial_and_parallel
+from ..philox.cpu import block as random_block
+from ..registry import kernel
+from ..vecmath import ONE, ZERO, sigmoid, vector
+from .reference import gibbs_cost
+
+PARALLEL_FROM = 1 << 18  # products of a weight and a unit; below this a second thread costs more than it saves
+CHAINS = 4  # that a thread takes at a time
+_8, _SCALE = np.uint32(8), np.float32(2.0**-24)
+_TURN, _UNIT = 2.0 * np.pi * 2.0**-32, 2.0**-32
+
+
+@vector
+def _affine(x, weight, bias, on, z):
+    """``z = bias + x weight``, with ``weight`` [inputs, outputs]; ``on`` is space for the inputs that are not zero."""
+    count = 0
+    for i in range(x.size):
+        if x[i] != ZERO:
+            on[count] = i
+            count += 1
+    z[:] = bias
+    i = 0
+    while i + 4 <= count:
+        p, q, r, s = on[i], on[i + 1], on[i + 2], on[i + 3]
+        _add_four(weight[p], weight[q], weight[r], weight[s], x[p], x[q], x[r], x[s], z)
+        i += 4
+    while i < count:
+        row, scale = weight[on[i]], x[on[i]]
+        for j in range(z.size):
+            z[j] += scale * row[j]
+        i += 1
+
+
+@vector
+def _add_four(a, b, c, d, p, q, r, s, z):
+    for j in range(z.size):
+        z[j] += (p * a[j] + q * b[j]) + (r * c[j] + s * d[j])
+
+
+@njit(nogil=True)
+def _uniform(key, counter, u):
+    """Fill ``u``, whole blocks, with uniform numbers."""
+    for b in range(u.size // 4):
+        w0, w1, w2, w3 = random_block(key, counter + np.uint64(b))
+        u[4 * b] = np.float32(w0 >> _8) * _SCALE
+        u[4 * b + 1] = np.float32(w1 >> _8) * _SCALE
+        u[4 * b + 2] = np.float32(w2 >> _8) * _SCALE
+        u[4 * b + 3] = np.float32(w3 >> _8) * _SCALE
+
+
+@njit(nogil=True)
+def _normal(key, counter, u):
+    """Fill ``u``, whole blocks, with standard normal numbers."""
+    for b in range(u.size // 4):
+        w0, w1, w2, w3 = random_block(key, counter + np.uint64(b))
+        r, a = math.sqrt(-2.0 * math.log((np.float64(w0) + 1.0) * _UNIT)), _TURN * np.float64(w1)
+        u[4 * b], u[4 * b + 1] = r * math.cos(a), r * math.sin(a)
+        r, a = math.sqrt(-2.0 * math.log((np.float64(w2) + 1.0) * _UNIT)), _TURN * np.float64(w3)
+        u[4 * b + 2], u[4 * b + 3] = r * math.cos(a), r * math.sin(a)
+
+
+@vector
+def _temper(z, beta, base):
+    for j in range(z.size):
+        z[j] = beta * z[j] + (ONE - beta) * base[j]
+
+
+@vector
+def _flip_coins(z, u, mean, x):
+    for j in range(z.size):
+        p = sigmoid(z[j])
+        mean[j] = p
+        x[j] = ONE if u[j] < p else ZERO
+
+
+@vector
+def _hold(clamped, v, mean, x):
+    for j in range(v.size):
+        if clamped[j]:
+            mean[j] = x[j] = v[j]
+
+
+@njit(nogil=True)
+def _run(first, last, key, counter, v, to_hidden, to_visible, b, c, beta, base, clamped, steps, gaussian, x, mean, h):
+    chains, visible, hidden = v.shape[0], v.shape[1], c.size
+    blocks_v, blocks_h = (visible + 3) // 4, (hidden + 3) // 4
+    u_v, u_h = np.empty(4 * blocks_v, np.float32), np.empty(4 * blocks_h, np.float32)
+    z_v, z_h, p_h = np.empty(visible, np.float32), np.empty(hidden, np.float32), np.empty(hidden, np.float32)
+    none = np.zeros(hidden, np.float32)
+    on = np.empty(max(visible, hidden), np.int64)
+    for r in range(first, last):
+        x[r] = v[r]
+        for s in range(steps):
+            place = counter + np.uint64(s * chains * (blocks_v + blocks_h) + r * blocks_h)
+            _affine(x[r], to_hidden, c, on, z_h)
+            if beta.size > 0:
+                _temper(z_h, beta[r], none)
+            _uniform(key, place, u_h)
+            _flip_coins(z_h, u_h, p_h, h[r])
+            place = counter + np.uint64(s * chains * (blocks_v + blocks_h) + chains * blocks_h + r * blocks_v)
+            _affine(h[r], to_visible, b, on, z_v)
+            if beta.size > 0:
+                _temper(z_v, beta[r], base)
+            if gaussian:
+                _normal(key, place, u_v)
+                mean[r] = z_v
+                x[r] = z_v + u_v[:visible]
+            else:
+                _uniform(key, place, u_v)
+                _flip_coins(z_v, u_v, mean[r], x[r])
+            if clamped.size > 0:
+                _hold(clamped[r], v[r], mean[r], x[r])
+
+
+def _gibbs(key, counter, v, to_hidden, to_visible, b, c, beta, base, clamped, steps, gaussian, x, mean, h):
+    chains = v.shape[0]
+    for group in prange((chains + CHAINS - 1) // CHAINS):
+        _run(
+            group * CHAINS, min(chains, (group + 1) * CHAINS), key, counter, v, to_hidden, to_visible, b, c, beta,
+            base, clamped, steps, gaussian, x, mean, h,
+        )  # fmt: skip
+
+
+_compiled = serial_and_parallel(_gibbs)
+_NONE, _NO_BOOLS = np.empty(0, np.float32), np.empty((0, 0), np.bool_)
+
+
+@kernel("gibbs", impl="numba", device="cpu", dtypes="f4", cost=gibbs_cost)
+def gibbs(
+    v: np.ndarray,
+    weight: np.ndarray,
+    visible_bias: np.ndarray,
+    hidden_bias: np.ndarray,
+    beta: np.ndarray | None = None,
+    base: np.ndarray | None = None,
+    clamped: np.ndarray | None = None,
+    *,
+    key: np.ndarray,
+    counter: int,
+    steps: int,
+    gaussian: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    chains, hidden = len(v), len(hidden_bias)
+    x, mean, h = np.empty(v.shape, np.float32), np.empty(v.shape, np.float32), np.empty((chains, hidden), np.float32)
+    tempered = beta is not None
+    inputs = [v, weight.T, weight, visible_bias, hidden_bias, beta if tempered else _NONE, base if tempered else _NONE]
+    inputs = [np.ascontiguousarray(a, np.float32) for a in inputs]
+    held = np.ascontiguousarray(np.broadcast_to(clamped, v.shape)) if clamped is not None else _NO_BOOLS
+    large = steps * chains * weight.size >= PARALLEL_FROM
+    _compiled[large](
+        key[0], np.uint64(counter), *read_only(*inputs, held), steps, gaussian, x, mean, h
+    )
+    return x, mean, h
