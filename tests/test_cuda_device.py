@@ -114,6 +114,7 @@ def test_on_a_gpu_a_kernel_is_compiled_once_and_launched_through_cupy(monkeypatc
             return Function()
 
     monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(ndarray=FakeArray, RawModule=RawModule))
+    monkeypatch.setitem(launch.MODULES, "ema/ema.cu", None)  # gives back what is there now, or nothing
     module = Module("ema/ema.cu", "ema")
     a, b = FakeArray(np.zeros(3, np.float32)), FakeArray(np.zeros(3, np.float32))
     module.launch("ema", 2, (8, 4), Changed(a), b, None, np.int64(3), np.float32(0.5))
@@ -124,5 +125,3 @@ def test_on_a_gpu_a_kernel_is_compiled_once_and_launched_through_cupy(monkeypatc
         "ema", ((2, 1, 1), (8, 4, 1), (a, b, 0, 3, 0.5), 0, 0),
         "ema", ((1, 2, 1), (32, 1, 1), (a, b), 100_000, 100_000),
     ]  # fmt: skip
-    monkeypatch.undo()
-    launch.MODULES["ema/ema.cu"] = sys.modules["scratchgen.kernels.ema.cuda"].MODULE
