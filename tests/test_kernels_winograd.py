@@ -13,15 +13,16 @@ from scratchgen.kernels.conv2d import reference, winograd
 from scratchgen.kernels.conv2d.filtering import transforms
 
 
-@pytest.mark.parametrize(("outputs", "taps"), [(2, 3), (4, 3), (6, 3), (3, 2), (4, 2), (2, 5)])
+@pytest.mark.parametrize(("outputs", "taps"), [(2, 3), (4, 3), (3, 4), (3, 2), (4, 2), (2, 5)])
 def test_minimal_filtering_is_correlation(outputs, taps):
-    at, g, bt = map(np.array, transforms(outputs, taps))
+    at, g, bt, ones = map(np.array, transforms(outputs, taps))
     n = outputs + taps - 1
     assert (at.shape, g.shape, bt.shape) == ((outputs, n), (n, taps), (n, n))
     for i in range(n):  # on every unit vector: on all inputs
         for j in range(taps):
             x, w = np.eye(n)[i], np.eye(taps)[j]
             np.testing.assert_allclose(at @ ((g @ w) * (bt @ x)), np.correlate(x, w, "valid"), atol=1e-13)
+    np.testing.assert_allclose(at @ ones, 1, atol=1e-13)
 
 
 @st.composite
@@ -52,7 +53,7 @@ def test_all_three_ops_agree_with_the_reference(layer, seed):
         narrow = [array.astype(np.float32) for array in arrays]
         for inputs in (narrow, [_channels_last(v) for v in narrow]):
             got = getattr(winograd, op)(*inputs, size=result, **how)
-            assert np.abs(got - truth).max() <= 2e-5 * np.abs(truth).max()
+            assert np.abs(got - truth).max() <= 1e-5 * np.abs(truth).max()
 
 
 def _channels_last(x):
@@ -66,7 +67,7 @@ def test_the_larger_tile_costs_the_stated_accuracy():
     how = {"size": (16, 16), "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
     truth = reference.conv2d(x, w, None, **how)
     y = winograd.conv2d(x.astype(np.float32), w.astype(np.float32), None, **how)
-    assert np.linalg.norm(y - truth) / np.linalg.norm(truth) < 3e-6
+    assert np.linalg.norm(y - truth) / np.linalg.norm(truth) < 1e-6
 
 
 def test_one_thread_and_two_give_the_same_bits():
@@ -121,7 +122,7 @@ def test_scale_of_the_input_is_kept(scale):
     ("n", "c", "k", "size"), [(2, 64, 64, 32), (2, 128, 128, 16), (2, 256, 256, 8), (4, 32, 64, 14), (4, 64, 64, 7)]
 )
 def test_error_of_real_layers(n, c, k, size):
-    """At most 1.5e-5 of the largest value, and 4e-6 in norm, for inputs and weights as a network has them."""
+    """At most 5e-6 of the largest value, and 2e-6 in norm, for inputs and weights as a network has them."""
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((n, c, size, size)), rng.standard_normal((k, c, 3, 3)) / np.sqrt(9 * c)
     y = rng.standard_normal((n, k, size, size))
@@ -134,8 +135,8 @@ def test_error_of_real_layers(n, c, k, size):
     for op, arrays, wanted in calls:
         truth = getattr(reference, op)(*arrays, size=wanted, **how)
         got = getattr(winograd, op)(*[a if a is None else a.astype(np.float32) for a in arrays], size=wanted, **how)
-        assert np.abs(got - truth).max() < 1.5e-5 * np.abs(truth).max()
-        assert np.linalg.norm(got - truth) < 4e-6 * np.linalg.norm(truth)
+        assert np.abs(got - truth).max() < 5e-6 * np.abs(truth).max()
+        assert np.linalg.norm(got - truth) < 2e-6 * np.linalg.norm(truth)
 
 
 def test_it_is_what_a_3x3_layer_runs_and_can_be_switched_off():

@@ -18,6 +18,7 @@ import numba
 import numpy as np
 
 from ..registry import kernel
+from .filtering import transforms
 from .reference import conv2d_cost, conv2d_input_cost, conv2d_weight_cost
 from .winograd_loops import GROUP, PANEL, Filter, Grid, Layout, Plane, loops
 from .winograd_tile import LANES
@@ -217,15 +218,18 @@ def _convolve(
     layout = Layout(row, spread(block * row), spread(block * PANEL), spread(depth * wide * target.step**2))
     step = points * (layout.v + layout.m)
     work = workspace(points * layout.u + threads * step)
-    bias = np.zeros(wide, F4)
-    if b is not None:
-        bias[: filter.outs] = b
+    bias = np.zeros((1 if b is None else points, wide), F4)
+    if b is not None:  # part of the products at all points, so that it is transformed to itself
+        ones = np.array(transforms(outputs, taps).ones)
+        bias[:, : filter.outs] = np.multiply.outer(np.multiply.outer(ones, ones).ravel(), b)
     start = work.ctypes.data
     u = start + 4 * threads * step
     w = np.ascontiguousarray(w)
     made.transform_filter(w.ctypes.data, filter, layout, u, depth, target.step**2)
     grid = Grid(down, across, total, block)
-    made.convolve(source, target, grid, layout, u, bias.ctypes.data, depth, start, points * layout.v, step, threads)
+    between = 0 if b is None else wide
+    sums = points * layout.v
+    made.convolve(source, target, grid, layout, u, bias.ctypes.data, between, depth, start, sums, step, threads)
 
 
 # --- tiles

@@ -121,7 +121,7 @@ _KEPT: list[Any] = []
 @cache
 def loops(outputs: int, taps: int) -> Loops:
     """The loops of F(outputs, taps); Numba compiles each when it is first called, or loads it."""
-    at, g, bt = transforms(outputs, taps)
+    at, g, bt, _ = transforms(outputs, taps)
     n = outputs + taps - 1
     variant = f"f{outputs}x{taps}"
     names: dict[str, Any] = {"OUTPUTS": outputs, "TAPS": taps, "N": n}
@@ -271,8 +271,8 @@ def _write(plane, grid, first, count, m, wide, point, phase, channel, channels):
             )
 
 
-def _convolve_part(x, y, grid, layout, u, bias, depth, v, m, thread, threads):
-    """Every ``threads``-th block of tiles, from the ``thread``-th on."""
+def _convolve_part(x, y, grid, layout, u, bias, between, depth, v, m, thread, threads):
+    """Every ``threads``-th block of tiles, from the ``thread``-th on; the bias lies ``between`` elements apart."""
     wide = (y.channels + LANES - 1) // LANES * LANES
     for first in range(thread * grid.block, grid.total, threads * grid.block):
         count = min(grid.block, grid.total - first)
@@ -283,8 +283,7 @@ def _convolve_part(x, y, grid, layout, u, bias, depth, v, m, thread, threads):
                 vectors = vectors_of(y.channels - k)
                 weights = u + 4 * (phase * wide + k) * depth
                 for p in range(N * N):
-                    # Point 1 of both axes: a constant added to its product is added to every output, as a bias is.
-                    seed = bias + 4 * k if p == N + 1 else ZEROS.ctypes.data
+                    seed = bias + 4 * (p * between + k)
                     values, sums = v + 4 * p * layout.v, m + 4 * p * layout.m
                     multiply(values, layout.row, weights, sums, count, vectors, depth, seed, weights + 4 * layout.u)
                     weights += 4 * layout.u
@@ -293,11 +292,11 @@ def _convolve_part(x, y, grid, layout, u, bias, depth, v, m, thread, threads):
                 k += columns
 
 
-def _convolve(x, y, grid, layout, u, bias, depth, work, m, step, threads):
+def _convolve(x, y, grid, layout, u, bias, between, depth, work, m, step, threads):
     """Each thread has its V and M ``step`` elements of ``work`` from the next one's; M comes ``m`` after V."""
     for thread in prange(threads):
         v = work + 4 * thread * step
-        _convolve_part(x, y, grid, layout, u, bias, depth, v, v + 4 * m, thread, threads)
+        _convolve_part(x, y, grid, layout, u, bias, between, depth, v, v + 4 * m, thread, threads)
 
 
 def _filter_slice(w, filter, layout, u, depth, start, out_phase, first, columns):

@@ -46,11 +46,10 @@ def _function(module: ir.Module, rows: int, vectors: int) -> ir.Function:
         offset = builder.add(builder.mul(row, INT(i)), INT(4 * LANES * j))
         return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
 
-    seeds = [builder.load(place(seed, seed_row, i, j), align=4) for i, j in places]
     builder.branch(body)
 
     builder.position_at_end(body)
-    firsts = [depth, a, b, ahead, *seeds]
+    firsts = [depth, a, b, ahead, *[VECTOR([0.0] * LANES)] * len(places)]
     left, a_now, b_now, line, *sums = phis = [builder.phi(first.type) for first in firsts]
     fetch = cgutils.get_or_insert_function(
         module, ir.FunctionType(ir.VoidType(), [BYTES, FLAG, FLAG, FLAG]), "llvm.prefetch.p0"
@@ -71,14 +70,15 @@ def _function(module: ir.Module, rows: int, vectors: int) -> ir.Function:
 
     builder.position_at_end(end)
     for value, (i, j) in zip(nexts, places):
-        builder.store(value, place(c, c_row, i, j), align=4)
+        added = builder.load(place(seed, seed_row, i, j), align=4)
+        builder.store(builder.fadd(value, added), place(c, c_row, i, j), align=4)
     builder.ret_void()
     return function
 
 
 @intrinsic
 def tile(typing, a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, vectors, depth, ahead):
-    """One tile of a product, added up in registers from a seed:
+    """One tile of a product, added up in registers, and then to a seed:
 
         c[i c_row + j]  =  seed[i seed_row + j]  +  sum over k < depth of  a[i a_row + k a_step] * b[k b_step + j]
 
