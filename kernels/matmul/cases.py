@@ -41,6 +41,7 @@ def linear_activation_cases(rng: np.random.Generator) -> Iterator[Case]:
         yield Case(f"{activation}, residual", (*layer, draw((70, 90))), {"activation": activation})
     residual = draw((8, 40, 30)).transpose(2, 1, 0)
     yield Case("batch", (draw((30, 40, 20)), draw((8, 20)), None, residual), {"activation": "gelu"})
+    yield Case("residual by columns", (draw((70, 50)), draw((90, 50)), None, draw((90, 70)).T), {"activation": "silu"})
     yield Case("large", (draw((500, 200)), draw((300, 200)), draw(300), draw((500, 300))), {"activation": "silu"})
     yield Case("nothing", (draw((0, 20)), draw((8, 20)), draw(8), None), {"activation": "gelu"})
 

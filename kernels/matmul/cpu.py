@@ -134,7 +134,7 @@ def linear_activation(
     shape = (*input.shape[:-1], weight.shape[0])
     y = np.empty(shape, F4)
     z = y if told_by_output(activation, residual) else np.empty(shape, F4)
-    added = _NO_MATRIX if residual is None else _rows(residual)
+    added = _NO_MATRIX if residual is None else np.ascontiguousarray(_rows(residual))
     seed = _NO_MATRIX if bias is None else bias[None]
     multiply(_rows(input), weight.T, _rows(z), seed, _NO_SUMS, _rows(y), added, _ACTIVATIONS[activation])
     return y, z

@@ -11,13 +11,13 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import float32, int64, types, void
+from numba import carray, float32, int64, types, void
 
 from ..activation.reference import GELU_CUBIC, GELU_SLOPE
-from ..numba_config import prange, specialise
+from ..numba_config import njit, prange, specialise
 from ..vecmath import ONE, ZERO, normal_cdf, sigmoid, vector
 from .gemm import LINE, PRIVATE, aligned, blocks_of_rows, depth_of_blocks, multiply_part
-from .tile import PANEL, ROWS
+from .tile import PANEL, ROWS, floats_at
 
 NONE, RELU, SILU, GELU, GELU_TANH = range(5)  # what may follow a product
 
@@ -49,6 +49,12 @@ def _add_row(x, y):
         y[j] += x[j]
 
 
+@njit
+def _run(x, i, left, right):
+    """Part of a row that is contiguous, told so: the loops over it are vectorised for no stride but this."""
+    return carray(floats_at(x.ctypes.data + i * x.strides[0] + 4 * left), (int64(right - left),))
+
+
 def _part(a, b, seed, sums, c, y, residual, activation, top, bottom, left, right, step, space):
     """``c[top:bottom, left:right]`` and, if there is a ``y``, that of ``y`` while ``c`` is in the cache."""
     a_row, a_step, c_row = a.strides[0] // 4, a.strides[1] // 4, c.strides[0] // 4
@@ -65,9 +71,10 @@ def _part(a, b, seed, sums, c, y, residual, activation, top, bottom, left, right
         )  # fmt: skip
         if y.size > 0:
             for i in range(low, high):
-                _activate_row(c[i, left:right], y[i, left:right], activation)
+                z, out = _run(c, i, left, right), _run(y, i, left, right)
+                _activate_row(z, out, activation)
                 if residual.size > 0:
-                    _add_row(residual[i, left:right], y[i, left:right])
+                    _add_row(_run(residual, i, left, right), out)
 
 
 def _groups(m, n, step, threads):
@@ -176,7 +183,8 @@ def product(parallel: bool) -> Any:
 
     ``c = seed + a b``; rows of ``c`` and ``y`` are contiguous. ``seed`` (m, n), (1, n) or without elements. ``sums``:
     to these the row sums of ``a`` are added, if it is not empty; the columns of ``a`` must be contiguous then.
-    ``y = activation(c) + residual``, if ``y`` is not empty; ``residual`` may be. ``scratch``: see there.
+    ``y = activation(c) + residual``, if ``y`` is not empty; ``residual``, its rows contiguous, may be. ``scratch``: see
+    there.
     """
     names: dict[str, Any] = {"groups": specialise(_groups, "", {}), "part": specialise(_part, "", {})}
     names["share"] = specialise(_share, "", names)
