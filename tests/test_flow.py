@@ -11,7 +11,7 @@ import scipy.stats
 
 import scratchgen as sg
 from scratchgen import Generator, Tensor, data, nn
-from scratchgen.models import glow, realnvp
+from scratchgen.models import glow, realnvp, spline
 from scratchgen.models.dequantisation import Dequantised, UniformNoise, VariationalNoise, reduced_levels
 from scratchgen.models.flow import (
     ActNorm,
@@ -64,6 +64,10 @@ LAYERS: dict[str, tuple[Callable[[], Flow], tuple[int, ...], int]] = {  # name -
     "masked coupling, images": (
         lambda: realnvp.MaskedCoupling(realnvp.checkerboard(IMAGE), realnvp.ResidualNetwork(1, 2, 4, 1)), IMAGE, 0,
     ),
+    "spline coupling": (
+        lambda: spline.SplineCoupling(realnvp.checkerboard((5,)), realnvp.DenseNetwork(8, 70, (8,)), 5), POINT, 3,
+    ),
+    "spline flow": (lambda: spline.spline_flow(POINT, 3, (8,), 6), POINT, 0),
     "reverse": (lambda: glow.Permute(4, "reverse"), (4, 2, 2), 0),
     "shuffle": (lambda: glow.Permute(4, "shuffle"), (4, 2, 2), 0),
     "1x1 convolution": (lambda: glow.InvertibleConv(4), (4, 2, 2), 0),
@@ -374,6 +378,21 @@ def test_log_scales_are_bounded() -> None:
         network.last.bias.copy_(sg.full((4,), 1e6))
     _, log_det = coupling(sg.zeros(1, 2))
     assert array(log_det)[0] == pytest.approx(2.0)
+
+
+def test_splines_start_as_the_identity_and_are_it_outside_their_bounds() -> None:
+    sg.manual_seed(0)
+    network = realnvp.DenseNetwork(2, 2 * 14, (4,))
+    layer = spline.SplineCoupling(realnvp.checkerboard((2,)), network, 5, bound=4.0).double()
+    x = sg.tensor(np.random.default_rng(0).uniform(-6, 6, (200, 2)))
+    z, log_det = layer(x)
+    np.testing.assert_allclose(array(z), array(x), atol=1e-3)
+    stirred(layer, 1.0)
+    (z, log_det), inside = layer(x), np.abs(array(x)[:, 1]) < 4
+    np.testing.assert_array_equal(array(z)[~inside], array(x)[~inside])
+    np.testing.assert_array_equal(array(log_det)[~inside], 0)
+    assert np.abs(array(z) - array(x))[inside, 1].max() > 0.1
+    assert (np.abs(array(z)[inside, 1]) <= 4).all()
 
 
 def test_images_that_do_not_divide_are_named() -> None:

@@ -113,8 +113,8 @@ def _rotation(channels: int) -> np.ndarray:
 
 
 def _mix(x: Tensor, weight: Tensor) -> Tensor:
-    """``weight`` times the channels of each pixel."""
-    return F.conv2d(x, weight[:, :, None, None])
+    """``weight`` times the channels of each pixel, or times each row of numbers."""
+    return F.linear(x, weight) if x.ndim == 2 else F.conv2d(x, weight[:, :, None, None])
 
 
 def permutation(channels: int, kind: Permutation) -> Flow:

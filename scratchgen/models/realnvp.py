@@ -168,9 +168,14 @@ def multi_scale(
         levels.append(Chain(*layers, Squeeze(), *_couplings(stripes, width, blocks, condition, dropout)))
         shapes.append((c, h, w))
         c //= 2
-    squares = [checkerboard((c, h, w), odd) for odd in (False, True, False, True)]
-    levels.append(Chain(*_couplings(squares, width, blocks, condition, dropout)))
+    levels.append(scale((c, h, w), width, blocks, condition, dropout))
     return MultiScale(levels, [*shapes, (c, h, w)])
+
+
+def scale(shape: Sequence[int], width: int, blocks: int, condition: int = 0, dropout: float = 0.0) -> Chain:
+    """Four couplings with checkerboard masks on (C, H, W): the last scale, or the flow of variational noise."""
+    squares = [checkerboard(shape, odd) for odd in (False, True, False, True)]
+    return Chain(*_couplings(squares, width, blocks, condition, dropout))
 
 
 def _couplings(masks: Sequence[Tensor], width: int, blocks: int, condition: int, dropout: float) -> list[Flow]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 
-from .base import Config, Recipe, Reference
+from .base import Config, Recipe, Reference, TextRecipe
 
-__all__ = ["RECIPES", "Config", "Recipe", "Reference", "find"]
+__all__ = ["RECIPES", "Config", "Recipe", "Reference", "TextRecipe", "find"]
 
 RECIPES: dict[str, tuple[str, str]] = {  # model name -> (module, class)
     "autoencoder": ("autoencoder", "AutoencoderRecipe"),
@@ -16,6 +16,10 @@ RECIPES: dict[str, tuple[str, str]] = {  # model name -> (module, class)
     "wgan-gp": ("wgan", "WGANGPRecipe"),
     "cgan": ("cgan", "CGANRecipe"),
     "ddpm": ("ddpm", "DDPMRecipe"),
+    "gpt": ("gpt", "GPTRecipe"),
+    "rbm": ("rbm", "RBMRecipe"),
+    "realnvp": ("realnvp", "RealNVPRecipe"),
+    "glow": ("glow", "GlowRecipe"),
 }
 
 

@@ -1,0 +1,214 @@
+"""The recipes of RealNVP and Glow: resuming, bits, quadrature, samples, pictures, settings that make no sense."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+
+import scratchgen as sg
+from scratchgen import Generator, data
+from scratchgen.recipes import find
+from scratchgen.recipes.flows import FlowRecipe
+from scratchgen.recipes.flows_points import by_quadrature, one_gaussian
+from scratchgen.recipes.glow import GlowRecipe
+from scratchgen.training import checkpoint
+
+SMALL: dict[str, dict[str, Any]] = {
+    "realnvp": {"steps": 40, "batch_size": 32, "couplings": 4, "hidden": (16,), "width": 8, "blocks": 1},
+    "glow": {"steps": 40, "batch_size": 32, "depth": 2, "width": 8},
+}
+KINDS: list[tuple[str, str, dict[str, Any]]] = [
+    ("realnvp", "moons", {"network": "dense"}),
+    ("realnvp", "grid25", {"network": "spline", "bins": 8}),
+    ("realnvp", "digits", {"conditional": True, "noise": "variational"}),
+    ("realnvp", "digits", {"network": "conv", "bits": 3, "hold_out": True}),
+    ("glow", "digits", {"permute": "plain-conv", "conditional": True}),
+    ("glow", "digits", {"levels": 2, "squeeze": 2, "optimizer": "adamax", "weight_decay": 0.0, "recompute": True}),
+    ("glow", "digits", {"coupling": "additive", "permute": "shuffle", "pixels": "centre", "noise": "variational"}),
+]
+
+
+def recipe(model: str, name: str, preset: str = "tiny", **changes: Any) -> FlowRecipe:
+    kind = find(model)
+    made = kind(kind.configure(preset, name, **{**SMALL[model], **changes}), data.load(name), sg.cpu, 0)
+    assert isinstance(made, FlowRecipe)
+    return made
+
+
+def snapshot(made: FlowRecipe) -> str:
+    def plain(value: Any) -> Any:
+        return value.numpy(force=True).tolist() if isinstance(value, sg.Tensor) else value
+
+    return json.dumps({name: part.state_dict() for name, part in made.state().items()}, default=plain)
+
+
+@pytest.mark.parametrize(("model", "name", "changes"), KINDS)
+def test_training_goes_on_bit_identically_from_a_checkpoint(
+    model: str, name: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    made = recipe(model, name, **changes)
+    for _ in range(3):
+        made.step()
+    made.validate()
+    checkpoint.save(tmp_path / "state", {
+        "default": sg.default_generator.state_dict(),
+        **{name: part.state_dict() for name, part in made.state().items()},
+    })  # fmt: skip
+    expected = [made.step() for _ in range(2)], snapshot(made)
+    again = recipe(model, name, **changes)  # its actnorms have not started: those of the checkpoint have
+    state = checkpoint.load(tmp_path / "state")
+    sg.default_generator.load_state_dict(state.pop("default"))
+    again.load_state(state)
+    assert ([again.step() for _ in range(2)], snapshot(again)) == expected
+
+
+@pytest.mark.parametrize("model", ["realnvp", "glow"])
+def test_training_lowers_the_bits(model: str) -> None:
+    made = recipe(model, "digits", steps=60, warmup_steps=10, learning_rate=5e-3)
+    bits = [made.step()["bits_per_dim"] for _ in range(60)]
+    assert bits[-1] < bits[0] - 0.1
+    assert bits[-1] < math.log2(17)  # of uniform pixels
+
+
+def test_bits_are_those_of_whole_levels() -> None:
+    """A flow that does nothing but centre, on pixels: N(0, I) in known units."""
+    made = recipe("glow", "digits", pixels="centre")
+    made.model.density.flow = made.model.density.flow.layers[0]
+    images = made.dataset.test.x[:5]
+    k = made.whole(images)
+    np.testing.assert_array_equal(k.numpy(), np.rint(images * 16))
+    drawn = made.log_prob(images, made.dataset.test.labels[:5], Generator(3)).numpy()
+    u = sg.rand(k.shape, generator=Generator(3)).numpy()
+    y = ((k.numpy() + u) / 17 - 0.5).reshape(5, -1)
+    np.testing.assert_allclose(drawn, scipy.stats.norm.logpdf(y).sum(1) - 64 * math.log(17), rtol=1e-5)
+
+
+def test_fewer_bits_keep_the_order_of_the_levels() -> None:
+    made = recipe("glow", "digits", bits=2)
+    every = made.whole(np.arange(17, dtype=np.float32).reshape(-1, 1, 1, 1) / 16).numpy().ravel()
+    assert made.levels == 4
+    assert set(every) == {0, 1, 2, 3}
+    assert (np.diff(every) >= 0).all()
+    samples = made.sample(20, Generator(0))["samples"]
+    assert set(np.unique(np.rint(samples * 3))) <= {0, 1, 2, 3}
+    assert made.judge.train.max() == 1  # type: ignore[attr-defined]
+
+
+def test_latents_give_back_the_image() -> None:
+    for model, changes in (("realnvp", {}), ("glow", {"levels": 2, "squeeze": 2})):
+        made = recipe(model, "digits", **changes)
+        for _ in range(3):
+            made.step()
+        test = made.dataset.test
+        with made.averaged():
+            again = made.decode(made.encode(test.x[:50], test.labels[:50]))
+        np.testing.assert_array_equal(again, test.x[:50])
+
+
+# --- points
+
+
+@pytest.mark.parametrize("name", ["moons", "rings", "grid25"])
+def test_quadrature_knows_the_density_and_the_gaussian(name: str) -> None:
+    dataset = data.load(name)
+    found = by_quadrature(dataset.density.log_density, dataset.density)
+    assert found["kl"] == pytest.approx(0, abs=1e-12)
+    assert found["mass"] == pytest.approx(1, abs=1e-6)
+    x = dataset.density.sample(20_000, np.random.default_rng(0))
+    exact = scipy.stats.multivariate_normal(dataset.trainval.x.mean(0), np.cov(dataset.trainval.x.T))
+    gaps = dataset.density.log_density(x) - exact.logpdf(x)
+    assert one_gaussian(dataset)["kl"] == pytest.approx(gaps.mean(), abs=5 * gaps.std() / math.sqrt(len(x)))
+
+
+def test_an_untrained_flow_on_the_plane_integrates_to_one() -> None:
+    made = recipe("realnvp", "moons")
+    for _ in range(10):
+        made.step()
+    with made.averaged():
+        found = by_quadrature(made.log_density, made.dataset.density)
+    assert found["kl"] > 0.05
+    assert 0.9 < found["mass"] < 1.01  # some of its mass is outside the box
+    baselines = made.baselines()
+    assert baselines["one Gaussian"]["kl"] > 0.1
+
+
+# --- evaluation and samples
+
+
+def test_bounds_of_the_evaluation() -> None:
+    made = recipe("realnvp", "digits")
+    for _ in range(5):
+        made.step()
+    with made.averaged():
+        found = made._likelihoods()
+    assert found["iw_64"] < found["bits_per_dim"]
+    assert 0 < found["bits_per_dim_se"] < 0.1
+    assert made.validate() == {}
+
+
+def test_class_flip_is_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = recipe("glow", "digits")
+    assert isinstance(made, GlowRecipe)
+
+    class Always:
+        def predict(self, images: np.ndarray) -> np.ndarray:
+            return np.zeros(len(images), np.int64)
+
+    monkeypatch.setitem(made.judge.__dict__, "classifier", Always())
+    assert made.class_flip() == pytest.approx(0.1, abs=0.005)  # nine of the ninety pairs go to class 0
+
+
+def test_samples_repeat_and_follow_the_options() -> None:
+    made = recipe("realnvp", "digits", conditional=True)
+    for _ in range(3):
+        made.step()
+    first, again, other = (made.sample(12, Generator(seed)) for seed in (1, 1, 2))
+    assert first["samples"].shape == (12, 1, 8, 8)
+    assert 0 <= first["samples"].min() < first["samples"].max() <= 1
+    np.testing.assert_array_equal(first["labels"], np.arange(12) % 10)
+    np.testing.assert_array_equal(first["samples"], again["samples"])
+    assert (first["samples"] != other["samples"]).any()
+    cold = made.sample(200, Generator(1), temperature=0.1)["samples"].std(0).mean()
+    assert cold < 0.5 * made.sample(200, Generator(1))["samples"].std(0).mean()
+    assert set(made.sample(3, Generator(0), label=4)["labels"]) == {4}
+
+
+def test_options_that_make_no_sense_are_named() -> None:
+    with pytest.raises(ValueError, match=r"temperature=0.0: must be above 0"):
+        recipe("realnvp", "moons").sample(1, Generator(0), temperature=0.0)
+    with pytest.raises(ValueError, match="label=1: this model knows no classes"):
+        recipe("realnvp", "digits").sample(1, Generator(0), label=1)
+    with pytest.raises(ValueError, match="label=10: the classes are 0 to 9"):
+        recipe("realnvp", "digits", conditional=True).sample(1, Generator(0), label=10)
+    with pytest.raises(ValueError, match="network=conv is for images"):
+        recipe("realnvp", "moons", network="conv")
+    with pytest.raises(ValueError, match="network=spline is for points"):
+        recipe("realnvp", "digits", network="spline")
+    with pytest.raises(ValueError, match="conditional, bits and noise are settings for images"):
+        recipe("realnvp", "moons", noise="variational")
+    with pytest.raises(ValueError, match="weight_decay is decoupled, which Adamax does not know"):
+        recipe("glow", "digits", optimizer="adamax", weight_decay=0.1)
+
+
+@pytest.mark.parametrize(("model", "name"), [("realnvp", "moons"), ("realnvp", "digits"), ("glow", "digits")])
+def test_pictures(model: str, name: str, tmp_path: Path) -> None:
+    recipe(model, name).preview(tmp_path, 7)
+    expected = {"samples.png", "samples/step-000007.png"}
+    expected |= {"temperature.png", "interpolation.png", "attribute.png"} if name == "digits" else {"density.png"}
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")} == expected
+
+
+@pytest.mark.parametrize("model", ["realnvp", "glow"])
+def test_every_preset_has_a_configuration_for_its_data(model: str) -> None:
+    kind = find(model)
+    for preset, name in itertools.product(kind.presets, kind.data_names):
+        choices = kind.presets[preset]
+        if name in choices or name not in ("moons", "rings", "grid25", "ring8"):
+            assert kind.configure(preset, name).steps > 1000
