@@ -22,6 +22,11 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {  # model -> (data, settings tha
     "wgan-gp": ("digits", {**IMAGES, "network": "conv", "norm": "layer", "opponent_steps": 1}),
     "cgan": ("digits", {**IMAGES, "opponent_steps": 1}),
     "ddpm": ("digits", {"network": "ho", "widths": (8, 8), "blocks": 1, "attention": (1,), "batch_size": 4}),
+    "gpt": ("addition", {"layers": 1, "heads": 2, "width": 16, "batch_size": 4}),
+    "rbm": ("digits", {"hidden": 6, "batch_size": 8, "chains": 5}),
+    "ebm": ("digits", {"network": "conv", "width": 2, "chain_steps": 2, "batch_size": 4, "buffer": 8}),
+    "realnvp": ("digits", {"couplings": 2, "hidden": (16,), "batch_size": 8}),
+    "glow": ("digits", {"levels": 2, "squeeze": 2, "depth": 1, "width": 8, "batch_size": 8}),
 }
 
 
