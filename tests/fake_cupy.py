@@ -6,14 +6,15 @@ when they are 0-d, hold numbers only, cannot be an index or a dictionary's key, 
 
 It is stricter in one point: NumPy arrays as indices and assigned values, which CuPy now and then copies silently.
 
-What passes here calls nothing that CuPy lacks and mixes no arrays of host and device. It says nothing of CUDA: no
-kernel of CuPy or of this project runs, no rounding, no order of additions, no stream or memory of a GPU is in play;
-and where LAPACK refuses a matrix, CuPy returns NaN.
+What passes here calls nothing that CuPy lacks and mixes no arrays of host and device. This project's CUDA kernels run
+in the emulator (``RawModule``). It says nothing of CUDA beyond them: no kernel of CuPy runs, no rounding, no order of
+additions, no stream or memory of a GPU is in play; and where LAPACK refuses a matrix, CuPy returns NaN.
 """
 
 from __future__ import annotations
 
 import operator
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,8 +23,12 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from scipy import linalg as scipy_linalg
 from scipy import special
+
+from scratchgen.kernels import emulate
+from scratchgen.kernels.launch import all_modules
 
 
 def _words(text: str) -> list[str]:
@@ -192,6 +197,9 @@ class ndarray:
     itemsize = property(lambda self: self._inside.itemsize)
     nbytes = property(lambda self: self._inside.nbytes)
     device = property(lambda self: SimpleNamespace(id=0))
+    data = property(
+        lambda self: SimpleNamespace(ptr=emulate.misplaced(self._inside))
+    )  # allocations begin at 0, so to say
     T = property(lambda self: self.transpose())
     mT = property(lambda self: self.swapaxes(-1, -2))
     real = property(lambda self: _outside(self._inside.real, self))
@@ -352,6 +360,37 @@ class _Device:
         pass
 
 
+class _RawModule:
+    """``cupy.RawModule`` of a .cu file of this project: its kernels run in the emulator."""
+
+    def __init__(self, *, code: str, options: tuple[str, ...], name_expressions: list[str]) -> None:
+        if shutil.which("g++") is None:
+            pytest.skip("the emulator compiles with g++")
+        (module,) = (m for m in all_modules().values() if m.path.read_text() == code)
+        assert options[0].startswith("-std=")
+        assert name_expressions == list(module.kernels)
+        self._library = module._library
+
+    def get_function(self, name: str) -> Callable[..., None]:
+        def launch(grid: tuple, block: tuple, args: tuple, *, shared_mem: int = 0) -> None:
+            kinds = self._library.kinds(name)
+            self._library.launch(name, grid, block, list(map(_argument, args, kinds)), shared_mem)
+
+        return launch
+
+
+def _argument(value: Any, kind: str) -> tuple[Any, int]:
+    """A kernel's argument for the emulator. 0 is a null pointer; all that is not const may be written."""
+    if kind not in "pc":
+        assert isinstance(value, np.generic), "CuPy passes a Python number as 64 bits, whatever the parameter is"
+        return value, emulate.VALUE
+    if isinstance(value, ndarray):
+        return value._inside, emulate.CHANGED if kind == "p" else emulate.INPUT
+    assert value.__class__ is int
+    assert value == 0
+    return None, emulate.CHANGED if kind == "p" else emulate.INPUT
+
+
 def _polygamma(n: Any, x: ndarray) -> ndarray:
     """SciPy's is no ufunc either."""
     return _run(special.polygamma, (n, x), {})
@@ -376,6 +415,7 @@ def modules() -> dict[str, ModuleType]:
     cupy = _module(
         "cupy",
         ndarray=ndarray,
+        RawModule=_RawModule,
         asnumpy=lambda a: a.get() if isinstance(a, ndarray) else np.asarray(a),
         cuda=_module("cupy.cuda", Device=_Device, runtime=runtime),
         lib=_module("cupy.lib", stride_tricks=stride_tricks),

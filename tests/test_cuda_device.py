@@ -7,6 +7,7 @@ import subprocess
 import sys
 import types
 
+import fake_cupy
 import numpy as np
 import pytest
 
@@ -85,6 +86,42 @@ sg.ones(2, device="cuda")
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.stdout.endswith("False\n"), ran.stderr
     assert "RuntimeError: device 'cuda' needs CuPy: pip install" in ran.stderr
+
+
+def _on(device, value):
+    if isinstance(value, tuple):
+        return tuple(_on(device, v) for v in value)
+    if not isinstance(value, np.ndarray):
+        return value
+    cast = value.astype(np.float32, copy=False) if value.dtype.kind == "f" else value
+    return device.array(cast) if device is not np else cast
+
+
+GPU_OPS = [
+    op for op in kernels.comparable() if any("emu" in k.device.split() for k in kernels.implementations(op).values())
+]
+
+
+@emulates
+@pytest.mark.parametrize("op", GPU_OPS)
+def test_on_cupy_arrays_a_kernels_python_does_the_same(op):
+    """On the strict stand-in for CuPy, whose RawModule is the emulator: to the last bit what ``emu`` returns."""
+    kernel = kernels.implementations(op, "emu")["cuda"]
+
+    def size(case):
+        fits = kernel.when is None or kernel.when(*case.arrays, **case.attrs)
+        return sum(a.size for a in case.arrays if isinstance(a, np.ndarray)) if fits else 0
+
+    cases = sys.modules["scratchgen.kernels.compare"]._cases[op](np.random.default_rng(0))
+    with fake_cupy.installed() as cupy:
+        for case in sorted((c for c in cases if size(c)), key=size)[:8]:
+            here, there = (kernel.fn(*_on(xp, case.arrays), **case.attrs) for xp in (np, cupy))
+            pairs = zip(here, there, strict=True) if isinstance(here, tuple) else [(here, there)]
+            for a, b in pairs:
+                assert (a is None) == (b is None)
+                if a is not None:
+                    np.testing.assert_array_equal(a, b.get(), err_msg=case.name)
+                    assert (a.dtype, a.shape) == (b.dtype, b.shape)
 
 
 class FakeArray:

@@ -3,8 +3,8 @@
 What this proves: the device ``cuda`` runs every op, option and derivative to second order through functions, methods
 and arguments that CuPy 14 has; no NumPy array slips in between; results stay on the device and are the CPU's.
 
-What it does not: no CUDA was run. The stand-in computes with NumPy, so it cannot show how CuPy rounds, how fast it is,
-what its kernels do with sizes beyond these, or that a driver works.
+What it does not: no GPU was there. The stand-in computes with NumPy, and this project's CUDA kernels in the emulator;
+so it cannot show how CuPy rounds, how fast it is, what its kernels do with sizes beyond these, or that a driver works.
 """
 
 from __future__ import annotations

@@ -158,6 +158,11 @@ class Library:
             self._entries[table[i].name.decode()] = table[i]
             i += 1
 
+    def kinds(self, kernel: str) -> list[str]:
+        """Of each parameter: "p" pointer, "c" pointer to const, "i", "u", "f" numbers, "s" a struct."""
+        entry = self._entries[kernel]
+        return [entry.parameters[i].kind.decode() for i in range(entry.count)]
+
     def launch(
         self, kernel: str, grid: Sequence[int], block: Sequence[int], arguments: Sequence[tuple[Any, int]], shared: int
     ) -> None:
