@@ -56,16 +56,24 @@ def parser() -> argparse.ArgumentParser:
 
     sample = command("sample", "draw samples from a trained model")
     sample.add_argument("run", type=Path, metavar="RUN_DIR")
-    sample.add_argument("-n", "--count", type=int, default=64, metavar="N", help="how many (default: 64)")
+    sample.add_argument("-n", "--count", type=int, default=None, metavar="N", help="how many (default: 64; of texts 1)")
     sample.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the samples (default: 0)")
     sample.add_argument(
         "--out", type=Path, default=None, metavar="FILE",
         help=".png: a picture; .npz: arrays `samples` in [0,1] NCHW and `labels`; .txt: text "
-        "(default: samples.png or samples.txt in the run folder)",
+        "(default: samples.png in the run folder; text is shown in the terminal)",
     )  # fmt: skip
     sample.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="an option of the model's sampler, such as label=3 or temperature=0.7",
+    )  # fmt: skip
+
+    chat = command("chat", "type a beginning or a question, and a text model goes on from it")
+    chat.add_argument("run", type=Path, metavar="RUN_DIR")
+    chat.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the text (default: 0)")
+    chat.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="an option of the model's sampler, such as temperature=0.7 or length=200",
     )  # fmt: skip
 
     bench = command("bench", "run the benchmarks (same as `python -m benchmarks`)")
@@ -126,6 +134,10 @@ def _run(options: argparse.Namespace) -> int:
         from .sample import sample
 
         return sample(options.run, options.count, options.seed, options.out, options.settings)
+    if options.command == "chat":
+        from .chat import chat
+
+        return chat(options.run, options.seed, options.settings)
     if options.command == "bench":
         from .tools import bench
 

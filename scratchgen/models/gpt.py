@@ -18,6 +18,8 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import numpy as np
+
 import scratchgen as sg
 from scratchgen import Tensor, nn
 from scratchgen.nn import functional as F
@@ -145,6 +147,30 @@ class GPT(nn.Module):
             found.append(block.attention.weights(block.norm1(x), is_causal=True, rotary=rotary))
             x = block(x, is_causal=True, rotary=rotary)
         return sg.stack(found)
+
+
+def nats(model: GPT, ids: np.ndarray, stride: int, device: sg.Device = sg.cpu, rows: int = 64) -> np.ndarray:
+    """-log P of each token of a long text (n,) but the first, (n - 1,), each predicted once.
+
+    Windows of ``model.block`` tokens begin ``stride`` apart, and each counts for the tokens that no earlier one had:
+    with ``stride = block`` they lie side by side, with less every token but the first ones has at least
+    ``block - stride`` before it. The model must be in evaluation mode.
+    """
+    block = min(model.block, len(ids) - 1)
+    if not 1 <= stride <= model.block:
+        raise ValueError(f"nats: stride must be in 1 ... {model.block}, the block, got {stride}")
+    last = len(ids) - 1 - block
+    starts = np.unique(np.minimum(np.arange(0, last + stride, stride), last))
+    found, done = np.empty(len(ids) - 1, np.float64), 0
+    with sg.no_grad():
+        for some in np.array_split(starts, -(-len(starts) // rows)):
+            windows = ids[some[:, None] + np.arange(block + 1)]
+            inputs, targets = (sg.as_tensor(x, device=device) for x in (windows[:, :-1], windows[:, 1:]))
+            losses = model.loss(inputs, targets, reduction="none").numpy(force=True).reshape(len(some), block)
+            for start, row in zip(some.tolist(), losses):
+                found[done : start + block] = row[done - start :]
+                done = start + block
+    return found
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

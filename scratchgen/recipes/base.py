@@ -7,7 +7,7 @@ evaluation. ``scratchgen.training.Trainer`` runs any recipe; the command line fi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -128,3 +128,19 @@ class Recipe(ABC):
             raise ValueError(f"the checkpoint and the recipe {self.name} differ in: {', '.join(sorted(missing))}")
         for key, part in own.items():
             part.load_state_dict(state[key])
+
+
+class TextRecipe(Recipe):
+    """A recipe whose samples are text, which can be shown as it is written: ``{"text": [...]}``."""
+
+    @property
+    @abstractmethod
+    def answers(self) -> bool:
+        """Whether what it writes answers a question, so that it cannot begin by itself."""
+
+    @abstractmethod
+    def stream(self, prompt: str, generator: Generator, **options: Any) -> Iterator[str]:
+        """Pieces of what is written after ``prompt`` (after nothing, if it is empty), as they come.
+
+        Takes the options of ``sample`` but for the prompt, and raises ValueError as it does.
+        """
