@@ -9,11 +9,18 @@ import numpy as np
 
 from .arrays import array_module
 
+LEAST_ROW = 16  # numbers in a run that is worth a loop of its own
+
 
 def memory_order(a: np.ndarray) -> tuple[int, ...]:
     """The dimensions from the slowest to the fastest as ``a`` lies in memory."""
     strides = a.strides
     return tuple(sorted(range(a.ndim), key=lambda i: -abs(strides[i])))
+
+
+def is_packed(a: np.ndarray) -> bool:
+    """Whether ``a`` lies in memory without gaps, in whatever order."""
+    return a.transpose(memory_order(a)).flags.c_contiguous
 
 
 def flat(*arrays: np.ndarray) -> list[np.ndarray]:
@@ -26,6 +33,26 @@ def flat(*arrays: np.ndarray) -> list[np.ndarray]:
         return [a.reshape(-1) for a in arrays]
     order = memory_order(arrays[0])
     return [array_module(a).ascontiguousarray(a.transpose(order)).reshape(-1) for a in arrays]
+
+
+def rows(*arrays: np.ndarray) -> list[np.ndarray] | None:
+    """Arrays of one shape as matrices with contiguous rows, in the memory order of the first; views, or None.
+
+    Channels cut out of a channels-last image are such a matrix: a row for each pixel, and a gap after it.
+    """
+    order = memory_order(arrays[0])
+    moved = [a.transpose(order) for a in arrays]
+    shape = moved[0].shape
+    length, dims = 1, len(shape)
+    while dims and all(shape[dims - 1] == 1 or a.strides[dims - 1] == length * a.itemsize for a in moved):
+        dims -= 1
+        length *= shape[dims]
+    if length < LEAST_ROW:
+        return None
+    try:
+        return [a.reshape(math.prod(shape[:dims]), length, copy=False) for a in moved]
+    except ValueError:  # the rows are not evenly apart
+        return None
 
 
 def is_fastest(a: np.ndarray, dim: int) -> bool:
@@ -72,9 +99,6 @@ class Middle(NamedTuple):
     order: tuple[int, ...]
     shape: tuple[int, int, int]
     reduced: tuple[int, int, int]
-
-
-LEAST_ROW = 16  # numbers in a run that is worth a loop of its own
 
 
 def middle(a: np.ndarray, small: tuple[int, ...]) -> Middle | None:

@@ -8,11 +8,11 @@ import pytest
 import scratchgen as sg
 from scratchgen import kernels
 from scratchgen.kernels.compare import _cases as declared
-from scratchgen.kernels.layout import middle
+from scratchgen.kernels.layout import middle, rows
 
 OPS = [
-    "softmax", "softmax_vjp", "log_softmax", "log_softmax_vjp", "cross_entropy", "cross_entropy_vjp", "add", "sum",
-    "dropout", "scatter_add", "take_rows",
+    "softmax", "softmax_vjp", "log_softmax", "log_softmax_vjp", "cross_entropy", "cross_entropy_vjp", "add", "cat",
+    "sum", "dropout", "scatter_add", "take_rows",
 ]  # fmt: skip
 
 
@@ -85,6 +85,29 @@ def test_rows_in_the_middle_of_memory():
     assert middle(image, (1, 32, 5, 1)) is None  # apart
     assert middle(np.empty((3, 32)), (2, 3, 32)) is None  # larger
     assert middle(np.empty((50, 8)), (8,)) is None  # short
+
+
+def test_some_channels_of_images_are_a_matrix_and_are_not_copied():
+    image = np.arange(4 * 5 * 6 * 48, dtype=np.float32).reshape(4, 5, 6, 48).transpose(0, 3, 1, 2)
+    part, other = image[:, 16:], np.empty((4, 5, 6, 32)).transpose(0, 3, 1, 2)
+    found = rows(part, other)
+    assert [m.shape for m in found] == [(120, 32)] * 2
+    assert np.shares_memory(found[0], image)
+    np.testing.assert_array_equal(found[0], part.transpose(0, 2, 3, 1).reshape(120, 32))
+    assert rows(part, np.empty(part.shape)) is None  # in another order
+    assert rows(part[:, :8], other[:, :8]) is None  # short
+    assert rows(part[:, :, ::2], other[:, :, ::2]) is None  # not evenly apart
+
+
+def test_gradients_are_added_to_from_some_of_the_channels():
+    image = np.random.default_rng(0).standard_normal((4, 25, 25, 64), np.float32).transpose(0, 3, 1, 2)
+    total = np.array(image[:, :40])  # channels last too
+    kernels.implementations("accumulate", "cpu")["numba"].fn(total, image[:, 24:])
+    np.testing.assert_array_equal(total, image[:, :40] + image[:, 24:])
+    part = image[:, :40]  # not packed, and added to where it lies
+    expected = part + total
+    assert kernels.implementations("accumulate", "cpu")["numba"].fn(part, total) is part
+    np.testing.assert_array_equal(image[:, :40], expected)
 
 
 def test_large_gradients_add_up_to_the_bits_of_small_ones():

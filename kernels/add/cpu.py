@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays import LARGE
-from ..layout import flat, middle, read_only
+from ..layout import flat, is_packed, middle, read_only, rows
+from ..many import block_of
 from ..numba_config import prange, serial_and_parallel
 from ..registry import kernel
 from ..vecmath import vector
@@ -22,6 +23,11 @@ def _run(a, b, y):
         y[j] = a[j] + b[j]
 
 
+@vector
+def _row(x, i, n):
+    return block_of(x.ctypes.data + np.int64(i) * x.strides[0], 0, n)
+
+
 def _add(a, b, y):
     for i in prange(-(-y.size // BLOCK)):
         run = slice(i * BLOCK, (i + 1) * BLOCK)
@@ -34,7 +40,25 @@ def _add_spread(a, b, y):
         _run(a[i // y.shape[1], i % y.shape[1]], b[i // y.shape[1], 0], y[i // y.shape[1], i % y.shape[1]])
 
 
-_compiled = {body: serial_and_parallel(body)[True] for body in (_add, _add_spread)}
+def _add_rows(a, b, y):
+    """Matrices whose rows are contiguous."""
+    n = y.shape[1]
+    for i in prange(y.shape[0]):
+        _run(_row(a, i, n), _row(b, i, n), _row(y, i, n))
+
+
+_compiled = {body: serial_and_parallel(body)[True] for body in (_add, _add_rows, _add_spread)}
+
+
+def _add_alike(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """``out = a + b`` of one shape. What lies in no common order is copied; ``out`` has no gaps."""
+    matrices = None if out.strides == a.strides == b.strides else rows(out, a, b)
+    if matrices is None or len(matrices[0]) == 1:
+        y, flat_a, flat_b = flat(out, a, b)
+        _compiled[_add](*read_only(flat_a, flat_b), y)
+    else:
+        y, rows_a, rows_b = matrices
+        _compiled[_add_rows](*read_only(rows_a, rows_b), y)
 
 
 def _is_worth_it(a: Any, b: Any) -> bool:
@@ -45,8 +69,7 @@ def _is_worth_it(a: Any, b: Any) -> bool:
 def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.shape == b.shape:
         out = np.empty_like(a)
-        y, flat_a, flat_b = flat(out, a, b)
-        _compiled[_add](*read_only(flat_a, flat_b), y)
+        _add_alike(a, b, out)
         return out
     if a.size < b.size:
         a, b = b, a
@@ -56,17 +79,14 @@ def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.add(a, b)
     order, shape, row = spread
     matrices, sums = (np.ascontiguousarray(x.transpose(order)).reshape(shape) for x in (a, out))
-    rows = b.reshape((1,) * (a.ndim - b.ndim) + b.shape).transpose(order)
-    _compiled[_add_spread](*read_only(matrices, np.ascontiguousarray(rows).reshape(row)), sums)
+    few = b.reshape((1,) * (a.ndim - b.ndim) + b.shape).transpose(order)
+    _compiled[_add_spread](*read_only(matrices, np.ascontiguousarray(few).reshape(row)), sums)
     return out
 
 
-def _in_one_order(a: Any, b: Any) -> bool:
-    return _is_worth_it(a, b) and a.strides == b.strides and a.flags.forc
-
-
-@kernel("accumulate", impl="numba", device="cpu", dtypes="f4", when=_in_one_order, cost=add_cost)
+@kernel("accumulate", impl="numba", device="cpu", dtypes="f4", when=_is_worth_it, cost=add_cost)
 def accumulate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    y, other = flat(a, b)
-    _compiled[_add](*read_only(y, other), y)
-    return a
+    if is_packed(a):
+        _add_alike(a, b, a)
+        return a
+    return np.add(a, b, out=a)

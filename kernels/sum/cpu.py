@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import LARGE
-from ..layout import flat, memory_order, middle, read_only
+from ..layout import flat, is_packed, middle, read_only
 from ..numba_config import prange, serial_and_parallel
 from ..registry import kernel
 from ..sums import accurate_sum
@@ -57,7 +57,7 @@ def sum(x: np.ndarray, *, dim: tuple[int, ...] | None, keepdim: bool) -> Any:
     dims = range(x.ndim) if dim is None else dim
     kept = tuple(1 if i in dims else n for i, n in enumerate(x.shape))
     shape = kept if keepdim else tuple(n for i, n in enumerate(x.shape) if i not in dims)
-    if not _is_packed(x):
+    if not is_packed(x):
         return accurate_sum(x, dim, keepdim)
     if all(n == 1 for n in kept):
         sums = np.empty(-(-x.size // BLOCK), np.float32)
@@ -73,8 +73,3 @@ def sum(x: np.ndarray, *, dim: tuple[int, ...] | None, keepdim: bool) -> Any:
     total = accurate_sum(partial, (1,))
     in_order = total.reshape([kept[i] for i in found.order])
     return in_order.transpose(np.argsort(found.order)).reshape(shape)
-
-
-def _is_packed(x: np.ndarray) -> bool:
-    """Whether ``x`` lies in memory without gaps, in whatever order."""
-    return x.transpose(memory_order(x)).flags.c_contiguous

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import dtypes
+from .. import dtypes, kernels
 from ..declare import Primitive, method, primitive
+from ..kernels.arrays import LARGE
 from ..tensor import Tensor
 from .dims import normalize_dim
 from .elementwise import cast
@@ -31,7 +32,13 @@ def _cat_vjp(g: Tensor, y: Any, *tensors: Any, dim: int) -> Sequence[Tensor]:
     return _split(g, sizes=tuple([x.shape[dim] for x in tensors]), dim=dim)
 
 
-_cat = primitive("cat", lambda *arrays, dim: np.concatenate(arrays, dim), _cat_vjp)
+def _cat_forward(*arrays: Any, dim: int) -> Any:
+    if type(arrays[0]) is np.ndarray and sum(a.size for a in arrays) >= LARGE:
+        return kernels.select("cat", "cpu", arrays, {"dim": dim}).fn(*arrays, dim=dim)
+    return np.concatenate(arrays, dim)
+
+
+_cat = primitive("cat", _cat_forward, _cat_vjp)
 _split: Primitive = primitive(
     "split", _split_forward, lambda g, y, x, *, sizes, dim: (_cat(*g, dim=dim),), several=True
 )
