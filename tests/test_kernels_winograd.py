@@ -29,24 +29,24 @@ def test_minimal_filtering_is_correlation(outputs, taps):
 def layers(draw):
     """Shapes whose convolution the kernels take: any image, padding and channel count from 8 on."""
     n, c, k = draw(st.integers(1, 3)), draw(st.integers(8, 40)), draw(st.integers(8, 40))
-    padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
-    height, width = (draw(st.integers(max(2, 4 - 2 * p), 13)) for p in padding)
-    return n, c, k, height, width, padding
+    taps, padding = draw(st.sampled_from([3, 3, 4, 5])), draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    height, width = (draw(st.integers(max(2, taps + 1 - 2 * p), 13)) for p in padding)
+    return n, c, k, height, width, taps, padding
 
 
 @settings(max_examples=30)
 @given(layers(), st.integers(0, 2**32 - 1))
 def test_all_three_ops_agree_with_the_reference(layer, seed):
-    n, c, k, height, width, padding = layer
+    n, c, k, height, width, taps, padding = layer
     rng = np.random.default_rng(seed)
-    size = (height + 2 * padding[0] - 2, width + 2 * padding[1] - 2)
+    size = (height + 2 * padding[0] - taps + 1, width + 2 * padding[1] - taps + 1)
     how = {"stride": (1, 1), "padding": padding, "dilation": (1, 1), "groups": 1}
-    x, w, y = (rng.standard_normal(s) for s in ((n, c, height, width), (k, c, 3, 3), (n, k, *size)))
+    x, w, y = (rng.standard_normal(s) for s in ((n, c, height, width), (k, c, taps, taps), (n, k, *size)))
     b, a = rng.standard_normal(k), rng.standard_normal(c)
     calls = [
         ("conv2d", (x, w, b), size),
         ("conv2d_input", (y, w, a), (height, width)),
-        ("conv2d_weight", (x, y), (3, 3)),
+        ("conv2d_weight", (x, y), (taps, taps)),
     ]
     for op, arrays, result in calls:
         truth = getattr(reference, op)(*arrays, size=result, **how)
@@ -119,18 +119,26 @@ def test_scale_of_the_input_is_kept(scale):
 
 
 @pytest.mark.parametrize(
-    ("n", "c", "k", "size"), [(2, 64, 64, 32), (2, 128, 128, 16), (2, 256, 256, 8), (4, 32, 64, 14), (4, 64, 64, 7)]
+    ("n", "c", "k", "size", "taps"),
+    [
+        (2, 64, 64, 32, 3),
+        (2, 128, 128, 16, 3),
+        (2, 256, 256, 8, 3),
+        (4, 32, 64, 14, 3),
+        (4, 64, 64, 7, 3),
+        (4, 32, 64, 14, 5),
+    ],
 )
-def test_error_of_real_layers(n, c, k, size):
+def test_error_of_real_layers(n, c, k, size, taps):
     """At most 5e-6 of the largest value, and 2e-6 in norm, for inputs and weights as a network has them."""
     rng = np.random.default_rng(0)
-    x, w = rng.standard_normal((n, c, size, size)), rng.standard_normal((k, c, 3, 3)) / np.sqrt(9 * c)
+    x, w = rng.standard_normal((n, c, size, size)), rng.standard_normal((k, c, taps, taps)) / taps / np.sqrt(c)
     y = rng.standard_normal((n, k, size, size))
-    how = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
+    how = {"stride": (1, 1), "padding": (taps // 2, taps // 2), "dilation": (1, 1), "groups": 1}
     calls = [
         ("conv2d", (x, w, None), (size, size)),
         ("conv2d_input", (y, w, None), (size, size)),
-        ("conv2d_weight", (x, y), (3, 3)),
+        ("conv2d_weight", (x, y), (taps, taps)),
     ]
     for op, arrays, wanted in calls:
         truth = getattr(reference, op)(*arrays, size=wanted, **how)

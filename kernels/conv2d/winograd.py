@@ -1,4 +1,4 @@
-"""Convolution by Winograd's minimal filtering: 3x3 with stride 1, and 4x4 with stride 2 and its transpose by phases.
+"""Convolution by Winograd's minimal filtering: 3x3 to 5x5 with stride 1, 3x3 to 6x6 with stride 2 by phases.
 
 The image is cut into tiles of, say, 4x4 outputs. A tile is transformed to 36 points, each of which is one product of
 matrices, tiles x channels by channels x channels, and the results are transformed back: 4 times fewer multiplications
@@ -31,13 +31,16 @@ LINE = 16  # elements of a cache line
 
 TILES = 64  # in a block: then V is read for each panel of outputs as often as U for each block, per multiplication
 
+KNOWN = [((r, r), (1, 1)) for r in (3, 4, 5)] + [((r, r), (2, 2)) for r in (3, 4, 5, 6)]  # filters and strides
+TILE_SIZES = {2: (4, 3), 3: (4, 2), 4: (3,), 5: (2,)}  # outputs along an axis, by the taps of a phase
+
 
 # --- the three ops
 
 
 def _fits(taps: Pair, stride: Pair, dilation: Pair, groups: int, channels: int, outs: int, size: Pair) -> bool:
     """Whether a kernel is here for these taps, and channels and outputs are enough to fill vectors and tiles."""
-    known = (taps, stride) in (((3, 3), (1, 1)), ((4, 4), (2, 2)))
+    known = (taps, stride) in KNOWN
     return known and dilation == (1, 1) and groups == 1 and min(channels, outs) >= 8 and min(size) >= 2
 
 
@@ -64,7 +67,7 @@ def conv2d(
     filter = Filter(outs, ins, ins * rows * columns, rows * columns, rows, columns, step, False)
     y = aligned_empty((len(x), *size, outs))
     image = channels_last(x)
-    source = plane(image, step, -padding[0], -padding[1])
+    source = plane(image, step, -padding[0], -padding[1], rows % step)
     _convolve(source, plane(y, 1, 0, 0), size, len(x), w, filter, b)
     return y.transpose(0, 3, 1, 2)
 
@@ -126,17 +129,19 @@ def conv2d_input(
     """Row h of x takes part in row m of phase a of the padded image, h + padding = m stride + a.
 
     Phase a is a convolution of y with the taps of this phase turned round: x[m] = sum of w[t stride + a] y[m - t].
+    If phase 1 has a tap less, it is by one row ahead.
     """
     step = stride[0]
     ins, outs, rows, columns = w.shape
     filter = Filter(outs, ins, rows * columns, outs * rows * columns, rows, columns, step, True)
     x = aligned_empty((len(y), *size, outs))
     image = channels_last(y)
-    reach = [-(-t // step) - 1 for t in (rows, columns)]
-    first = [p // step for p in padding]
-    height, width = ((n - 1 + p) // step - f + 1 for n, p, f in zip(size, padding, first))
-    source = plane(image, 1, first[0] - reach[0], first[1] - reach[1])
-    target = plane(x, step, first[0] * step - padding[0], first[1] * step - padding[1])
+    odd = rows % step
+    reach = -(-rows // step) - 1
+    first = [(p + odd) // step for p in padding]
+    height, width = ((n - 1 + p + odd) // step - f + 1 for n, p, f in zip(size, padding, first))
+    source = plane(image, 1, first[0] - reach, first[1] - reach)
+    target = plane(x, step, first[0] * step - padding[0], first[1] * step - padding[1], odd)
     _convolve(source, target, (height, width), len(y), w, filter, b)
     return x.transpose(0, 3, 1, 2)
 
@@ -178,7 +183,7 @@ def conv2d_weight(
     first, last = channels_last(x), channels_last(y)
     grid = Grid(down, across, total, block)
     made.accumulate(
-        plane(first, step, -padding[0], -padding[1]),
+        plane(first, step, -padding[0], -padding[1], size[0] % step),
         plane(last, 1, 0, 0),
         grid,
         layout,
@@ -237,8 +242,7 @@ def _convolve(
 
 def tile_size(size: Pair, taps: int) -> int:
     """Outputs along an axis of a tile: what costs the fewest multiplications, of tiles with small rounding errors."""
-    choices = (4, 2) if taps == 3 else (4, 3)
-    return min(choices, key=lambda m: (m + taps - 1) ** 2 * math.prod([-(-n // m) for n in size]))
+    return min(TILE_SIZES[taps], key=lambda m: (m + taps - 1) ** 2 * math.prod([-(-n // m) for n in size]))
 
 
 def block_of(total: int, threads: int, most: int) -> int:
@@ -260,11 +264,11 @@ def row_of(channels: int, step: int) -> int:
 # --- memory
 
 
-def plane(x: np.ndarray, step: int, top: int, left: int) -> Plane:
+def plane(x: np.ndarray, step: int, top: int, left: int, odd: int = 0) -> Plane:
     """A channels-last array as the loops take it."""
     image, row, column, _ = (stride // 4 for stride in x.strides)
     _, height, width, channels = x.shape
-    return Plane(x.ctypes.data, height, width, channels, image, row, column, step, top, left)
+    return Plane(x.ctypes.data, height, width, channels, image, row, column, step, top, left, odd)
 
 
 def channels_last(x: np.ndarray) -> np.ndarray:

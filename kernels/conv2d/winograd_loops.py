@@ -4,10 +4,11 @@ A block of tiles is transformed into V (points, tiles, depth), multiplied point 
 U (points, depth, K), and the products M (points, tiles, K) are transformed back into outputs. The gradient of the
 filter transposes that: products over tiles are summed up for each point and pair of channels.
 
-A convolution with stride s is one of stride 1 between phases. Rows a, a + s, a + 2 s ... of an image and the filter's
-taps a, a + s ... belong together, likewise columns; so s^2 images of x, each with a filter of ceil(R / s) taps, are
-convolved and added up. The sum costs nothing here, because it can be taken before the transform back: phases are
-further channels of V and U. In the transposed convolution the phases are on the other side, as further outputs.
+A convolution with stride 2 is one of stride 1 between phases. Even rows of an image meet even taps of the filter only,
+odd ones odd ones, likewise columns; so four images of x, each with a filter of R / 2 taps, are convolved and added up.
+The sum costs nothing here, because it can be taken before the transform back: phases are further channels of V and U.
+In the transposed convolution the phases are on the other side, as further outputs. If R is odd, phase 1 has a tap less
+than phase 0: its polynomial is of a lower degree, 0 at infinity, where it needs no product.
 
 Memory is given by address, so that neither strides nor flags of arrays make another variant to compile. Vectors run
 along channels; tiles beyond an edge and channels that do not fill a vector are masked off by the transforms.
@@ -52,7 +53,7 @@ class Plane(NamedTuple):
     """Where images (N, height, width, channels) lie, channels side by side; strides count elements.
 
     Tile (i, j) of phase (a, b) starts at row ``i OUTPUTS step + top + a`` and takes every ``step``-th, likewise
-    columns. That may be beyond the edges.
+    columns. That may be beyond the edges. ``odd``: 1 if phase 1 of the filter has a tap less than phase 0.
     """
 
     data: int
@@ -65,6 +66,7 @@ class Plane(NamedTuple):
     step: int
     top: int
     left: int
+    odd: int
 
 
 class Filter(NamedTuple):
@@ -155,12 +157,13 @@ def _transform(x, x_row, x_column, y, y_row, y_column):
     sandwich(x, x_row, x_column, y, y_row, y_column)
 
 
-def _gather(w, row, column, by_out, lanes, block):
-    """The taps of as many outputs as fill a vector, to block (TAPS, TAPS, LANES)."""
-    for lane in range(lanes):
-        for i in range(TAPS):
-            for j in range(TAPS):
-                tap = number_at(w + 4 * (lane * by_out + i * row + j * column))
+def _gather(w, row, column, by_out, lanes, rows, columns, block):
+    """The taps of as many outputs as fill a vector, to block (TAPS, TAPS, LANES); zeros beyond rows and columns."""
+    for i in range(TAPS):
+        for j in range(TAPS):
+            present = i < rows and j < columns
+            for lane in range(lanes):
+                tap = number_at(w + 4 * (lane * by_out + i * row + j * column)) if present else np.float32(0)
                 put_number(block + 4 * ((i * TAPS + j) * LANES + lane), tap)
 
 
@@ -176,19 +179,19 @@ def _multiply(v, row, u, m, count, vectors, depth, seed, ahead):
         t += rows
 
 
-def _multiply_outer(v, row, g, wide, sums, between, depth, vectors, count, seed):
+def _multiply_outer(v, row, g, wide, sums, between, start, stop, vectors, count, seed):
     """One point: sums (groups, ``between``) = v^T g for v (tiles, depth) and g (tiles, columns of ``wide``), + seed.
 
-    ``seed``: a row of zeros, or 0 to add to the sums.
+    All groups that have depths from ``start`` to ``stop``. ``seed``: a row of zeros, or 0 to add to the sums.
     """
     columns = vectors * LANES
     height = min(SUMS // vectors, GROUP)
-    for c in range(0, depth, GROUP):
-        for r in range(c, min(c + GROUP, depth), height):
+    for c in range(start // GROUP * GROUP, stop, GROUP):
+        for r in range(c, min(c + GROUP, stop), height):
             target = sums + 4 * (c // GROUP * between + (r - c) * columns)
-            start, start_row = (seed, 0) if seed else (target, columns)
-            rows, ahead = min(height, depth - r), target + 4 * between
-            tile(v + 4 * r, 1, row, g, wide, start, start_row, target, columns, rows, vectors, count, ahead)
+            added, added_row = (seed, 0) if seed else (target, columns)
+            rows, ahead = min(height, stop - r), target + 4 * between
+            tile(v + 4 * r, 1, row, g, wide, added, added_row, target, columns, rows, vectors, count, ahead)
 
 
 multiply = _external(_multiply)
@@ -200,6 +203,18 @@ ZEROS = np.zeros(PANEL, np.float32)
 def vectors_of(channels):
     """The width of the next panel, when so many channels are left."""
     return 4 if channels > 3 * LANES else 2 if channels > LANES else 1
+
+
+@njit
+def phase_of(index, step):
+    """Row and column of a phase. Those of row 0 follow one another, and so do those of column 0."""
+    return (1 - (index + 1) // 2 % 2, index // 2) if step == 2 else (0, 0)
+
+
+@njit
+def taps_of(filter, a, b):
+    """Rows and columns of taps that phase (a, b) has."""
+    return (filter.rows - 1 - a) // filter.step + 1, (filter.columns - 1 - b) // filter.step + 1
 
 
 # --- the loops; `loops` gives these names their values
@@ -222,8 +237,9 @@ def _read(plane, grid, first, count, v, row, point):
         image, place = divmod(first + t, grid.down * grid.across)
         i, j = divmod(place, grid.across)
         for phase in range(step * step):
-            top = i * OUTPUTS * step + plane.top + phase // step
-            left = j * OUTPUTS * step + plane.left + phase % step
+            a, b = phase_of(phase, step)
+            top = i * OUTPUTS * step + plane.top + a
+            left = j * OUTPUTS * step + plane.left + b
             source = plane.data + 4 * (image * plane.by_image + top * plane.by_row + left * plane.by_column)
             target = v + 4 * (t * row + phase * plane.channels)
             first_row, rows = -(top // step), (plane.height - 1 - top) // step + 1
@@ -244,14 +260,35 @@ def _read(plane, grid, first, count, v, row, point):
                 )
 
 
+def _depths(plane, p, depth):
+    """From which depth to which the filter is not 0 at point ``p``."""
+    first, last = 0, 4
+    if plane.odd and p // N == N - 1:  # row 0 of phases
+        first, last = 1, 3
+    if plane.odd and p % N == N - 1:  # column 0
+        last = 2
+    return (first * depth // 4, last * depth // 4) if plane.step == 2 else (0, depth)
+
+
+def _is_zero(plane, p, phase):
+    """Whether the filter of a phase of outputs is 0 at point ``p``."""
+    a, b = phase_of(phase, plane.step)
+    return plane.odd and ((a and p // N == N - 1) or (b and p % N == N - 1))
+
+
 def _write(plane, grid, first, count, m, wide, point, phase, channel, channels):
-    """Transform rows of m (points, tiles, wide) back: ``channels`` outputs of a phase, from ``channel`` on."""
+    """Transform rows of m (points, tiles, wide) back: ``channels`` outputs of a phase, from ``channel`` on.
+
+    With a tap less, the same inputs are those of outputs that lie one step further up or left.
+    """
     step = plane.step
+    a, b = phase_of(phase, step)
+    a, b = a - step * plane.odd * a, b - step * plane.odd * b
     for t in range(count):
         image, place = divmod(first + t, grid.down * grid.across)
         i, j = divmod(place, grid.across)
-        top = i * OUTPUTS * step + plane.top + phase // step
-        left = j * OUTPUTS * step + plane.left + phase % step
+        top = i * OUTPUTS * step + plane.top + a
+        left = j * OUTPUTS * step + plane.left + b
         target = plane.data + 4 * (image * plane.by_image + top * plane.by_row + left * plane.by_column + channel)
         first_row, rows = -(top // step), (plane.height - 1 - top) // step + 1
         first_column, columns = -(left // step), (plane.width - 1 - left) // step + 1
@@ -281,13 +318,17 @@ def _convolve_part(x, y, grid, layout, u, bias, between, depth, v, m, thread, th
             k = 0
             while k < y.channels:
                 vectors = vectors_of(y.channels - k)
+                columns = vectors * LANES
                 weights = u + 4 * (phase * wide + k) * depth
                 for p in range(N * N):
-                    seed = bias + 4 * (p * between + k)
-                    values, sums = v + 4 * p * layout.v, m + 4 * p * layout.m
-                    multiply(values, layout.row, weights, sums, count, vectors, depth, seed, weights + 4 * layout.u)
-                    weights += 4 * layout.u
-                columns = vectors * LANES
+                    start, stop = _depths(x, p, depth)
+                    if _is_zero(y, p, phase):
+                        stop = 1  # of zeros
+                    seed, ahead = bias + 4 * (p * between + k), weights + 4 * layout.u
+                    values, sums = v + 4 * (p * layout.v + start), m + 4 * p * layout.m
+                    now = weights + 4 * start * columns
+                    multiply(values, layout.row, now, sums, count, vectors, stop - start, seed, ahead)
+                    weights = ahead
                 _write(y, grid, first, count, m, columns, layout.m, phase, k, min(columns, y.channels - k))
                 k += columns
 
@@ -306,15 +347,16 @@ def _filter_slice(w, filter, layout, u, depth, start, out_phase, first, columns)
     block[:] = 0
     for d in range(start, min(start + SLICE, depth)):
         in_phase, c = divmod(d, filter.ins)
-        a, b = divmod(in_phase + out_phase, filter.step)  # one of the two is 0
+        a, b = phase_of(in_phase + out_phase, filter.step)  # one of the two is 0
+        down, across = taps_of(filter, a, b)
+        row, column = filter.step * filter.columns, filter.step
+        corner = c * filter.by_in + a * filter.columns + b
+        if filter.turned:
+            corner += (down - 1) * row + (across - 1) * column
+            row, column = -row, -column
         for k in range(first, first + columns, LANES):
-            corner = k * filter.by_out + c * filter.by_in + a * filter.columns + b
-            row, column = filter.step * filter.columns, filter.step
-            if filter.turned:
-                corner += (TAPS - 1) * (row + column)
-                row, column = -row, -column
-            lanes = min(LANES, filter.outs - k)
-            gather(w + 4 * corner, row, column, filter.by_out, lanes, block.ctypes.data)
+            place, lanes = w + 4 * (corner + k * filter.by_out), min(LANES, filter.outs - k)
+            gather(place, row, column, filter.by_out, lanes, down, across, block.ctypes.data)
             target = u + 4 * ((out_phase * wide + first) * depth + d * columns + k - first)
             transform_w(block.ctypes.data, TAPS * LANES, LANES, target, N * layout.u, layout.u)
 
@@ -350,7 +392,8 @@ def _accumulate_part(x, y, grid, layout, depth, v, g, sums, start, stop):
             for p in range(N * N):
                 values, right = v + 4 * p * layout.v, g + 4 * (p * layout.m + k)
                 target = sums + 4 * GROUP * (k * N * N + p * vectors * LANES)
-                multiply_outer(values, layout.row, right, wide, target, between, depth, vectors, count, seed)
+                low, high = _depths(x, p, depth)
+                multiply_outer(values, layout.row, right, wide, target, between, low, high, vectors, count, seed)
             k += vectors * LANES
 
 
@@ -374,15 +417,16 @@ def _finish_panel(sums, size, parts, w, filter, depth, start, first, columns):
     block = np.empty(TAPS * TAPS * LANES, np.float32)
     for d in range(start, min(start + GROUP, depth)):
         phase, c = divmod(d, filter.ins)
-        a, b = divmod(phase, filter.step)
+        a, b = phase_of(phase, filter.step)
+        down, across = taps_of(filter, a, b)
         for k in range(first, min(first + columns, filter.outs), LANES):
             source = sums.ctypes.data + 4 * (total + (d - start) * columns + k - first)
             between = GROUP * columns
             transform_w_back(source, N * between, between, block.ctypes.data, TAPS * LANES, LANES)
             corner = k * filter.by_out + c * filter.by_in
             for lane in range(min(LANES, filter.outs - k)):
-                for i in range(TAPS):
-                    for j in range(TAPS):
+                for i in range(down):
+                    for j in range(across):
                         tap = (i * filter.step + a) * filter.columns + j * filter.step + b
                         w[corner + lane * filter.by_out + tap] = block[(i * TAPS + j) * LANES + lane]
 
@@ -402,5 +446,15 @@ def _finish(sums, size, parts, w, filter, depth):
         _finish_group(sums, size, parts, w, filter, depth, n * GROUP)
 
 
-_INNER = (_write, _filter_slice, _filter_part, _convolve_part, _accumulate_part, _finish_panel, _finish_group)
+_INNER = (
+    _depths,
+    _is_zero,
+    _write,
+    _filter_slice,
+    _filter_part,
+    _convolve_part,
+    _accumulate_part,
+    _finish_panel,
+    _finish_group,
+)
 _OUTER = (_transform_filter, _convolve, _accumulate, _finish)
