@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from scratchgen import Tensor, nn, no_grad
 from scratchgen.nn import functional as F
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class LowRankLinear(nn.Module):
@@ -73,9 +76,9 @@ def merge(model: nn.Module) -> nn.Module:
     return model.requires_grad_(True)
 
 
-def _layers(model: nn.Module, kind: type[nn.Module]) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+def _layers(model: nn.Module, kind: type[Layer]) -> Iterator[tuple[nn.Module, str, Layer]]:
     """All layers of a kind: whose they are, under which name, and the layer."""
     for owner in model.modules():
         for name, layer in owner.named_children():
-            if type(layer) is kind:
+            if isinstance(layer, kind):
                 yield owner, name, layer

@@ -139,7 +139,7 @@ class TextRecipe(Recipe):
         """Whether what it writes answers a question, so that it cannot begin by itself."""
 
     @abstractmethod
-    def stream(self, prompt: str, generator: Generator, **options: Any) -> Iterator[str]:
+    def stream(self, prompt: str, generator: Generator, *_: Any, **options: Any) -> Iterator[str]:
         """Pieces of what is written after ``prompt`` (after nothing, if it is empty), as they come.
 
         Takes the options of ``sample`` but for the prompt, and raises ValueError as it does.

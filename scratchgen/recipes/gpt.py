@@ -227,7 +227,7 @@ class GPTRecipe(TextRecipe):
         self,
         count: int,
         generator: Generator,
-        *_: Any,
+        *,
         prompt: str = "",
         length: int = 500,
         temperature: float = 1.0,
@@ -235,7 +235,6 @@ class GPTRecipe(TextRecipe):
         top_p: float = 1.0,
         min_p: float = 0.0,
         repetition_penalty: float = 1.0,
-        **__: Any,
     ) -> dict[str, Any]:
         """Texts that go on from ``prompt``, ``length`` tokens long; of conversations, answers to it.
 
@@ -331,6 +330,7 @@ class GPTRecipe(TextRecipe):
             counted = metrics.WittenBell.fit(self.ids(train), len(self.tokenizer), max(GRAMS) - 1)
             losses = -counted.log_prob(self.ids(test))[:, 1:].mean(1)  # the first token is not predicted by us either
             return {f"{n}-gram": {"val_loss": float(losses[n - 1])} for n in GRAMS}
+        assert isinstance(train, Pairs) and isinstance(test, Pairs)
         values, counts = np.unique(train.target, return_counts=True)
         return {"commonest answer": {"exact_match": float(np.mean(np.array(test.target) == values[counts.argmax()]))}}
 
