@@ -135,8 +135,8 @@ class ZeroConv(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int = 3) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
-        nn.init.zeros_(self.conv.weight)
-        nn.init.zeros_(self.conv.bias)
+        for parameter in self.conv.parameters():
+            nn.init.zeros_(parameter)
         self.gain = nn.Parameter(sg.zeros(outputs))
 
     def forward(self, x: Tensor) -> Tensor:

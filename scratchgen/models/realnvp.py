@@ -122,8 +122,8 @@ class ResidualNetwork(nn.Module):
 
 
 def _zero(layer: nn.Linear | nn.Conv2d) -> None:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 # --- whole flows

@@ -233,7 +233,7 @@ class FlowRecipe(Recipe):
         if not self.is_image or self.levels == self.dataset.levels:
             return judge_of(self.dataset)
         train, test = (
-            self.whole(rows.x).numpy(force=True) / (self.levels - 1)
+            (self.whole(rows.x).numpy(force=True) / (self.levels - 1)).astype(np.float32)
             for rows in (self.dataset.trainval, self.dataset.test)
         )
         return ImageJudge(self.dataset, train=train, test=test, rule=f"{self.levels}-levels", levels=self.levels)

@@ -43,9 +43,12 @@ class RealNVPRecipe(FlowRecipe):
             "moons": RealNVPConfig(steps=3000, batch_size=512, learning_rate=2e-3, hidden=(64, 64), average=0.999),
             **{
                 name: RealNVPConfig(
-                    steps=6000, batch_size=512, learning_rate=2e-3, couplings=16, hidden=(96, 96), average=0.999
+                    steps=steps, batch_size=512, learning_rate=2e-3, network="spline", couplings=couplings,
+                    hidden=(96, 96), bins=bins, average=0.999,
                 )
-                for name in ("rings", "grid25", "ring8")
+                for name, couplings, bins, steps in (
+                    ("rings", 4, 24, 4000), ("grid25", 2, 48, 4000), ("ring8", 4, 24, 4000),
+                )
             },
             "digits": RealNVPConfig(steps=1800, dropout=0.2, weight_decay=3e-3),
             "*": RealNVPConfig(steps=3000, batch_size=64, network="conv"),
