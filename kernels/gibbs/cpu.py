@@ -8,7 +8,6 @@ are units on. Four rows are added at a time, which reads and writes the sums a q
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 

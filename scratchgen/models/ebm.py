@@ -1,0 +1,271 @@
+"""Deep energy-based models: a network's output is an energy, and low energy is high probability.
+
+    p(x) = exp(-E(x)) / Z                                                                                        (1)
+    -d log p(x) / d theta = dE(x) / d theta - E_p[dE(x') / d theta]                                              (2)
+
+Z is never known, and (2) does not need it: training lowers the energy of data and raises that of the model's own
+samples, which come from Langevin dynamics (Du and Mordatch 2019, "Implicit Generation and Modeling with Energy-Based
+Models"; Nijkamp et al. 2019). A buffer keeps the chains from one step to the next (Tieleman 2008).
+
+    x' = x - step grad E(x) + noise xi,       xi ~ N(0, I)                                                        (3)
+
+Only with noise^2 = 2 step does (3) sample (1), as step goes to 0, and with a Metropolis test exactly at any step. Less
+noise samples p(x)^(1/T) of temperature T = noise^2 / (2 step): image models are commonly trained at a T far below 1,
+and their energies are those of a tempered density. That is a choice that ``Langevin`` makes one state.
+
+Denoising score matching (Vincent 2011) needs no samples: it fits grad E to noisy data, at one level of noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import scratchgen as sg
+from scratchgen import Generator, Tensor, nn
+
+from .blocks import dense_layers, halved
+
+Energy = Callable[[Tensor], Tensor]  # (N, ...) -> (N,)
+
+
+# --- networks
+
+
+def dense_energy(shape: Sequence[int], widths: Sequence[int], spectral: bool = False) -> nn.Module:
+    """Fully connected layers with SiLU from samples of ``shape`` to an energy, (N, ...) -> (N,).
+
+    SiLU, because samples follow the energy's slope, which of ReLU networks is constant in pieces. ``spectral``: every
+    weight divided by its largest singular value (Miyato et al. 2018), which bounds the slope.
+    """
+    layers = [nn.Flatten(), *dense_layers((math.prod(shape), *widths), nn.SiLU), nn.Linear(widths[-1], 1)]
+    return _finished(layers, spectral)
+
+
+def convolutional_energy(shape: Sequence[int], width: int, spectral: bool = False) -> nn.Module:
+    """Convolutions with SiLU and without any norm from images (C, H, W) to an energy, (N, C, H, W) -> (N,).
+
+    3x3, then twice 4x4 of stride 2 and a residual block, ``width`` to ``4 width`` channels, and a dense layer. A norm
+    over the batch would let a sample's energy depend on the others.
+    """
+    inner = halved(shape, 2, "convolutional_energy")
+    layers: list[nn.Module] = [nn.Conv2d(shape[0], width, 3, padding=1), nn.SiLU()]
+    for channels in (width, 2 * width):
+        layers += [nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1), nn.SiLU(), _Residual(2 * channels)]
+    layers += [nn.Flatten(), nn.Linear(4 * width * math.prod(inner), 1)]
+    return _finished(layers, spectral)
+
+
+class _Residual(nn.Module):
+    """x + conv(silu(conv(x))), and a SiLU after it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.activation = nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(x + self.second(self.activation(self.first(x))))
+
+
+def _finished(layers: Sequence[nn.Module], spectral: bool) -> nn.Module:
+    model = nn.Sequential(*layers, nn.Flatten(0))
+    for layer in model.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            fan_in = math.prod(layer.weight.shape[1:])
+            nn.init.normal_(layer.weight, 0.0, fan_in**-0.5)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+            if spectral:
+                nn.utils.spectral_norm(layer)
+    return model
+
+
+# --- sampling
+
+
+def slope(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
+    """E(x), (N,), and its gradient in x, also where graphs are switched off.
+
+    The gradient is asked for x alone: nothing is added to the parameters' ``grad``, where it would end up in the next
+    update.
+    """
+    with sg.enable_grad():
+        x = x.detach().requires_grad_()
+        value = energy(x)
+        (gradient,) = sg.grad(value.sum(), x)
+    return value.detach(), gradient.detach()
+
+
+@dataclass(frozen=True)
+class Langevin:
+    """Langevin dynamics (3). Raises ValueError for settings that contradict one another.
+
+    step        of the gradient
+    noise       standard deviation; None: sqrt(2 step), with which the model itself is sampled
+    clip        largest gradient of a number, or None; with it (3) holds only where it does not bite
+    bounds      lowest and highest value of a number, at which chains are stopped (with ``metropolis``: turned back)
+    metropolis  accept or refuse each proposal so that (1) is sampled exactly (Roberts and Tweedie 1996)
+    """
+
+    step: float
+    noise: float | None = None
+    clip: float | None = None
+    bounds: tuple[float, float] | None = None
+    metropolis: bool = False
+
+    def __post_init__(self) -> None:
+        if self.step <= 0 or (self.noise is not None and self.noise < 0):
+            raise ValueError(f"Langevin: step must be positive and noise not negative, got {self.step}, {self.noise}")
+        if self.metropolis and (self.noise is not None or self.clip is not None):
+            raise ValueError("Langevin: metropolis goes with noise=None, which is sqrt(2 step), and without a clip")
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the noise."""
+        return math.sqrt(2 * self.step) if self.noise is None else self.noise
+
+    @property
+    def temperature(self) -> float:
+        """T of the density p(x)^(1/T) that small steps sample; 1 is the model's own."""
+        return self.deviation**2 / (2 * self.step)
+
+    def states(self, energy: Energy, x: Tensor, generator: Generator) -> Iterator[Tensor]:
+        """The states after each step, without end; no graph reaches from one to the next."""
+        moves = self._exact(energy, x, generator) if self.metropolis else self._plain(energy, x, generator)
+        while True:
+            with sg.no_grad():
+                state = next(moves)
+            yield state
+
+    def run(self, energy: Energy, x: Tensor, steps: int, generator: Generator) -> Tensor:
+        """The state after ``steps`` steps from ``x``."""
+        states = self.states(energy, x, generator)
+        for _ in range(steps):
+            x = next(states)
+        return x
+
+    def _proposal(self, x: Tensor, gradient: Tensor, generator: Generator) -> Tensor:
+        noise = sg.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        return x - self.step * gradient + self.deviation * noise
+
+    def _plain(self, energy: Energy, x: Tensor, generator: Generator) -> Iterator[Tensor]:
+        while True:
+            _, gradient = slope(energy, x)
+            if self.clip is not None:
+                gradient = gradient.clamp(-self.clip, self.clip)
+            x = self._proposal(x, gradient, generator)
+            if self.bounds is not None:
+                x = x.clamp(*self.bounds)
+            yield x
+
+    def _exact(self, energy: Energy, x: Tensor, generator: Generator) -> Iterator[Tensor]:
+        """Accept x' with probability min(1, p(x') q(x | x') / p(x) q(x' | x)), q the density of the proposal."""
+        value, gradient = slope(energy, x)
+        while True:
+            there = self._proposal(x, gradient, generator)
+            value_there, gradient_there = slope(energy, there)
+            forth = self._log_proposal(there, x, gradient)
+            back = self._log_proposal(x, there, gradient_there)
+            uniform = sg.rand((len(x),), generator=generator, device=x.device)
+            accepted = sg.log(1 - uniform) < value - value_there + back - forth  # of a NaN: no
+            if self.bounds is not None:
+                inside = (there >= self.bounds[0]) & (there <= self.bounds[1])
+                accepted = accepted & inside.flatten(1).all(1)
+            rows = accepted.reshape(-1, *[1] * (x.ndim - 1))
+            x, gradient = sg.where(rows, there, x), sg.where(rows, gradient_there, gradient)
+            value = sg.where(accepted, value_there, value)
+            yield x
+
+    def _log_proposal(self, there: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
+        """log q(there | x), less its constant."""
+        return -((there - x + self.step * gradient) ** 2).flatten(1).sum(1) / (4 * self.step)
+
+
+class ReplayBuffer:
+    """The ends of past chains, from which the next ones start.
+
+    ``states`` (size, ...); ``fresh(count, generator)`` draws new starts. A share of chains starts anew each time, so
+    that the energy is also shaped on the way from there to the data, which samples from scratch have to go.
+    """
+
+    def __init__(self, size: int, fresh: Callable[[int, Generator], Tensor], generator: Generator) -> None:
+        self.fresh = fresh
+        self.states = fresh(size, generator)
+
+    def take(self, count: int, restarts: float, generator: Generator) -> tuple[np.ndarray, Tensor]:
+        """``count`` rows and the states to start from, of which each is a fresh one with probability ``restarts``."""
+        rows = np.asarray(generator.integers(0, len(self.states), (count,)))
+        again = np.asarray(generator.uniform((count,))) < restarts
+        mask = sg.as_tensor(again.reshape(-1, *[1] * (self.states.ndim - 1)), device=self.states.device)
+        return rows, sg.where(mask, self.fresh(count, generator), self.states[rows])
+
+    def put(self, rows: np.ndarray, states: Tensor) -> None:
+        """Keep where the chains of ``rows`` have come to."""
+        with sg.no_grad():
+            self.states[rows] = states
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"states": self.states.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        saved = state["states"]
+        if tuple(saved.shape) != self.states.shape:
+            raise ValueError(f"ReplayBuffer: expected states {list(self.states.shape)}, got {list(saved.shape)}")
+        with sg.no_grad():
+            self.states.copy_(saved if isinstance(saved, Tensor) else sg.as_tensor(saved, device=self.states.device))
+
+
+# --- objectives
+
+
+def contrastive_loss(real: Tensor, fake: Tensor, l2: float = 0.0) -> Tensor:
+    """Mean energy of data less that of samples: a scalar with the gradient (2). Its own value says nothing.
+
+    ``l2`` weighs the mean squares of both, which keep the energies, otherwise known only up to a constant, near zero
+    (Du and Mordatch 2019, section 3.3).
+    """
+    loss = real.mean() - fake.mean()
+    return loss + l2 * ((real**2).mean() + (fake**2).mean()) if l2 else loss
+
+
+def denoising_loss(energy: Energy, x: Tensor, sigma: float, generator: Generator) -> Tensor:
+    """1/2 E |sigma grad E(x + sigma eps) - eps|^2 for each number, a scalar; differentiable in the parameters.
+
+    At its optimum exp(-E) is the density of data with noise of standard deviation ``sigma`` (Vincent 2011, eq. 11).
+    """
+    eps = sg.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    noisy = (x + sigma * eps).detach().requires_grad_()
+    (gradient,) = sg.grad(energy(noisy).sum(), noisy, create_graph=True)
+    return 0.5 * ((sigma * gradient - eps) ** 2).mean()
+
+
+# --- what can be known
+
+
+def grid_density(
+    energy: Energy, low: Sequence[float], high: Sequence[float], cells: int, device: sg.Device = sg.cpu
+) -> tuple[np.ndarray, float]:
+    """Probabilities (cells, cells) of the cells of a grid under the model of points in a box, and log Z of the box.
+
+    By the midpoint rule; axis 0 is the first coordinate. Everything outside the box is left out.
+    """
+    axes = [lo + (np.arange(cells) + 0.5) * (hi - lo) / cells for lo, hi in zip(low, high)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes)).astype(np.float32)
+    with sg.no_grad():
+        rows = [energy(sg.as_tensor(part, device=device)).numpy(force=True) for part in np.array_split(points, 32)]
+    log_p = -np.concatenate(rows).astype(np.float64)
+    top = log_p.max()
+    mass = np.exp(log_p - top)
+    cell = math.prod((hi - lo) / cells for lo, hi in zip(low, high))
+    return (mass / mass.sum()).reshape([cells] * len(axes)), float(top + math.log(mass.sum() * cell))
+
+
+def total_variation(p: np.ndarray, q: np.ndarray) -> float:
+    """1/2 sum |p - q| of two tables of probabilities: the largest difference in the probability of any event."""
+    return float(0.5 * np.abs(p - q).sum())

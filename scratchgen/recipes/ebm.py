@@ -1,0 +1,326 @@
+"""Training deep energy-based models: data, sampler, guard, presets, evaluation. The model: ``scratchgen.models.ebm``.
+
+Images are dequantised and lie in [-1, 1], points at unit scale. Images are trained with little noise in the chains,
+that is at a temperature far below 1 (see the model's page); points with Metropolis tests, so that their energy is
+-log p itself, which a grid can check.
+
+Chains from the replay buffer look good long before chains from noise do. All that is reported is of fresh chains.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+import scratchgen as sg
+from scratchgen import Generator, Tensor, metrics, nn
+from scratchgen.data import Batches
+from scratchgen.data.images import ImageDataset
+from scratchgen.models.ebm import (
+    Langevin,
+    ReplayBuffer,
+    contrastive_loss,
+    convolutional_energy,
+    denoising_loss,
+    dense_energy,
+    grid_density,
+    total_variation,
+)
+
+from .base import Config, Recipe, Reference, setting
+from .ebm_guard import Guard
+from .ebm_pictures import draw_pictures
+from .judges import Judge, Metrics, evaluating, judge_of
+
+log = logging.getLogger("scratchgen")
+
+POINTS = ("ring8", "grid25", "moons", "rings")
+
+
+@dataclass(frozen=True)
+class EBMConfig(Config):
+    """Settings of the EBM."""
+
+    network: Literal["dense", "conv"] = setting("dense", "kind of layers; points take dense ones")
+    hidden: tuple[int, ...] = setting((256, 256), "dense: widths of the layers")
+    width: int = setting(32, "conv: channels of the first convolution")
+    spectral: bool = setting(False, "divide weights by their largest singular values")
+    objective: Literal["contrastive", "denoising"] = setting("contrastive", "against samples, or by score matching")
+    sigma: float = setting(0.1, "denoising: standard deviation of the noise that scores are matched at")
+    chain_steps: int = setting(40, "Langevin steps before each update")
+    step: float = setting(0.1, "step of the gradient in a chain")
+    noise: float | None = setting(0.02, "noise in a chain; None: sqrt(2 step), true Langevin dynamics")
+    clip: float | None = setting(1.0, "largest gradient of a number in a chain; None: any")
+    metropolis: bool = setting(False, "accept or refuse each step, so that the density is sampled exactly")
+    buffer: int = setting(8000, "chains that are kept; 0: every chain starts anew (short-run)")
+    restarts: float = setting(0.05, "share of the chains that starts anew each time")
+    l2: float = setting(0.02, "weight of the squared energies")
+    input_noise: float = setting(0.02, "standard deviation of noise on data")
+    clip_gradients: float = setting(1.0, "largest norm of an update's gradient")
+    average: float = setting(0.999, "decay of the averaged network, which samples are drawn from")
+    divergence: float = setting(20.0, "difference of energies from which training goes back to the last good state")
+    sample_steps: int = setting(1000, "steps of the chains, from noise, that make samples")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.restarts <= 1:
+            raise ValueError(f"restarts is a share from 0 to 1, got {self.restarts}")
+        if self.chain_steps < 1 or self.sample_steps < 1:
+            raise ValueError("chain_steps and sample_steps must be at least 1")
+        if self.buffer and self.buffer < self.batch_size:
+            raise ValueError(f"buffer={self.buffer} holds less than a batch of {self.batch_size}")
+
+
+_POINTS: dict[str, Any] = {
+    "hidden": (128, 128, 128), "noise": None, "clip": None, "metropolis": True, "input_noise": 0.0, "l2": 0.0,
+    "restarts": 0.02, "divergence": 1000.0, "batch_size": 256,
+}  # fmt: skip
+NOISE = 0x91C7  # seed of the samples in pictures and in the evaluation
+ROWS = 1000  # chains run at a time
+REACH = 1.25  # fresh points are uniform on a square so many times as large as the data's
+CELLS = 400  # of the grid that a density of points is integrated on, along each axis
+SNAPSHOT = 100  # steps between good states to go back to
+
+
+class EBMRecipe(Recipe):
+    """Deep energy-based model."""
+
+    name: ClassVar[str] = "ebm"
+    paper: ClassVar[str] = "Du and Mordatch 2019, Implicit Generation and Modeling with Energy-Based Models"
+    default_data: ClassVar[str] = "digits"
+    data_names: ClassVar[tuple[str, ...]] = (*POINTS, "digits", "mnist-5k", "mnist", "fashion-mnist")
+    presets: ClassVar[Mapping[str, Mapping[str, EBMConfig]]] = {
+        "tiny": {
+            "digits": EBMConfig(steps=4000, batch_size=100, learning_rate=1e-3),
+            "moons": EBMConfig(steps=4000, learning_rate=1e-3, chain_steps=20, step=0.003, **_POINTS),
+            "rings": EBMConfig(steps=4000, learning_rate=1e-3, chain_steps=20, step=0.001, **_POINTS),
+            "ring8": EBMConfig(steps=4000, learning_rate=1e-3, chain_steps=20, step=0.0002, **_POINTS),
+            "grid25": EBMConfig(steps=4000, learning_rate=1e-3, chain_steps=20, step=0.0005, **_POINTS),
+            "*": EBMConfig(steps=4000, batch_size=64, learning_rate=5e-4, network="conv", width=16, buffer=4000),
+        },
+        # Du and Mordatch 2019: spectral norm, 60 steps, a buffer of 10,000.
+        "full": {
+            "*": EBMConfig(
+                steps=50_000, batch_size=128, learning_rate=3e-4, network="conv", width=64, spectral=True,
+                chain_steps=60, buffer=10_000,
+            ),
+        },
+    }  # fmt: skip
+    expected: ClassVar[str] = "@@EXPECTED@@"
+
+    config: EBMConfig
+    dataset: Any  # images or points
+
+    def __init__(self, config: EBMConfig, dataset: Any, device: sg.Device, seed: int) -> None:
+        super().__init__(config, dataset, device, seed)
+        self.is_image = isinstance(dataset, ImageDataset)
+        if not self.is_image and config.network == "conv":
+            raise ValueError("network=conv is for images; points take network=dense")
+        self.batches = Batches(dataset.trainval.x, config.batch_size, seed=seed, drop_last=True)
+        self.shape: tuple[int, ...] = dataset.shape if self.is_image else (2,)
+        self.scale = 1.0 if self.is_image else float(dataset.trainval.x.std())
+        self.reach = 1.0 if self.is_image else REACH * float(abs(dataset.trainval.x).max()) / self.scale
+        if config.network == "conv":
+            self.model = convolutional_energy(self.shape, config.width, config.spectral).to(device)
+        else:
+            self.model = dense_energy(self.shape, config.hidden, config.spectral).to(device)
+        bounds = (-self.reach, self.reach)
+        self.sampler = Langevin(config.step, config.noise, config.clip, bounds, config.metropolis)
+        self.buffer = ReplayBuffer(config.buffer, self.fresh, self.generator) if config.buffer else None
+        # Without momentum: the energy changes where samples go next, and old gradients point past that.
+        self.optimizer = sg.optim.Adam(self.model.parameters(), config.learning_rate, betas=(0.0, 0.999))
+        self.average = sg.optim.EMA(self.model, config.average)
+        self.steps_done = 0
+        self.guard = Guard(self._guarded(), SNAPSHOT)
+
+    def _guarded(self) -> dict[str, Any]:
+        parts = {name: getattr(self, name) for name in ("model", "optimizer", "average")}
+        return parts | ({"buffer": self.buffer} if self.buffer else {})
+
+    def state(self) -> dict[str, Any]:
+        parts = {"batches": self.batches, "generator": self.generator, "counts": _Counts(self), "guard": self.guard}
+        return self._guarded() | parts
+
+    # --- data
+
+    def to_model(self, x: np.ndarray, generator: Generator | None = None) -> Tensor:
+        """Images in [0, 1] as [-1, 1], dequantised if given a generator; points at unit scale."""
+        made = sg.as_tensor(x, device=self.device)
+        if not self.is_image:
+            return made / self.scale
+        if generator is not None:
+            uniform = sg.rand(made.shape, generator=generator, device=self.device)
+            made = (made * (self.dataset.levels - 1) + uniform) / self.dataset.levels
+        return 2 * made - 1
+
+    def to_data(self, x: Tensor) -> np.ndarray:
+        """The way back."""
+        array = x.numpy(force=True)
+        return ((array + 1) / 2).clip(0, 1) if self.is_image else array * self.scale
+
+    def fresh(self, count: int, generator: Generator) -> Tensor:
+        """``count`` states to start chains from: uniform on the box that chains stay in."""
+        return self.reach * (2 * sg.rand((count, *self.shape), generator=generator, device=self.device) - 1)
+
+    # --- training
+
+    def step(self) -> dict[str, float]:
+        config = self.config
+        real = self.to_model(next(self.batches), self.generator)
+        if config.input_noise:
+            real = real + config.input_noise * sg.randn(real.shape, generator=self.generator, device=self.device)
+            real = real.clamp(-self.reach, self.reach)
+        if config.objective == "denoising":
+            loss = denoising_loss(self.model, real, config.sigma, self.generator)
+            report, is_bad = {"loss": loss.item()}, not math.isfinite(loss.item())
+        else:
+            on_real, on_fake = self.model(real), self.model(self._negative(len(real)))
+            loss = contrastive_loss(on_real, on_fake, config.l2)
+            means = on_real.mean().item(), on_fake.mean().item()
+            report = {"energy_real": means[0], "energy_fake": means[1], "energy_gap": means[1] - means[0]}
+            is_bad = not abs(report["energy_gap"]) <= config.divergence  # of a NaN, too
+        self.steps_done += 1
+        if is_bad:
+            return self._go_back(report)
+        self._update(loss)
+        self.guard.note(self.steps_done)
+        return report | {"rollbacks": float(self.guard.rollbacks)}
+
+    def _negative(self, count: int) -> Tensor:
+        """Samples of the model, by chains that go on from the buffer or start anew."""
+        config, generator = self.config, self.generator
+        if self.buffer is None:
+            return self.sampler.run(self.model, self.fresh(count, generator), config.chain_steps, generator)
+        rows, start = self.buffer.take(count, config.restarts, generator)
+        ends = self.sampler.run(self.model, start, config.chain_steps, generator)
+        self.buffer.put(rows, ends)
+        return ends
+
+    def _update(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_gradients)
+        decay = max(0.02, 1 - self.steps_done / self.config.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * decay * self.guard.pace
+        self.optimizer.step()
+        self.average.update()
+
+    def _go_back(self, report: dict[str, float]) -> dict[str, float]:
+        """To the last good state at half the rate; other random numbers follow. After too often, a NaN that stops."""
+        if not self.guard.roll_back():
+            return dict.fromkeys(report, math.nan) | {"rollbacks": float(self.guard.rollbacks)}
+        log.warning("ebm step %d: diverged, %s; back to the last good state at half the rate", self.steps_done, report)
+        return dict.fromkeys(report, 0.0) | {"rollbacks": float(self.guard.rollbacks)}
+
+    def validate(self) -> dict[str, float]:
+        return {}
+
+    # --- samples
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The averaged network in evaluation mode, without a graph."""
+        with evaluating(self.model), self.average.swapped():
+            yield
+
+    def chains(self, count: int, generator: Generator, steps: int) -> np.ndarray:
+        """Ends of ``count`` fresh chains of the averaged network, in the data's own units."""
+        parts = []
+        with self.averaged():
+            for start in range(0, count, ROWS):
+                x = self.fresh(min(ROWS, count - start), generator)
+                parts.append(self.to_data(self.sampler.run(self.model, x, steps, generator)))
+        return np.concatenate(parts)
+
+    def sample(self, count: int, generator: Generator, *, steps: int | None = None) -> dict[str, Any]:
+        """New samples: the ends of chains of ``steps`` Langevin steps from noise."""
+        if steps is not None and steps < 1:
+            raise ValueError(f"steps={steps}: a chain takes at least one step")
+        return {"samples": self.chains(count, generator, steps or self.config.sample_steps)}
+
+    def energies(self, x: np.ndarray) -> np.ndarray:
+        """Energies (N,) of data, by the averaged network."""
+        with self.averaged():
+            parts = [self.model(self.to_model(rows)).numpy(force=True) for rows in _parts(x)]
+        return np.concatenate(parts)
+
+    # --- evaluation
+
+    @cached_property
+    def judge(self) -> Judge:
+        return judge_of(self.dataset)
+
+    def evaluate(self) -> dict[str, float]:
+        """The judge's metrics of fresh chains; of images ``auroc_*`` against what is no digit, and ``energy_gap``; of
+        points the ``total_variation`` from the true density, by quadrature."""
+        drawn = self.chains(self.judge.samples, Generator(NOISE), self.config.sample_steps)
+        found = self.judge.evaluate(drawn)
+        if not self.is_image:
+            return found | self.quadrature()
+        test = self.energies(self.dataset.test.x)
+        found["energy_gap"] = float(self.energies(drawn).mean() - test.mean())
+        for name, x in self.strangers().items():
+            found[f"auroc_{name}"], found[f"auroc_{name}_se"] = metrics.auroc(-test, -self.energies(x))
+        return found
+
+    def strangers(self) -> dict[str, np.ndarray]:
+        """What the model should find unlikely, made of the test images: their like in one way, but no digits."""
+        x, rng = self.dataset.test.x, np.random.default_rng(0)
+        flat = x.reshape(len(x), -1)
+        return {
+            "noise": rng.random(x.shape, np.float32),
+            "shuffled": rng.permuted(flat, axis=1).reshape(x.shape),
+            "noisy": (x + 0.25 * rng.standard_normal(x.shape, np.float32)).clip(0, 1),
+            "inverted": 1 - x,
+        }
+
+    def quadrature(self) -> Metrics:
+        """Model and truth on a grid: their total variation, and the exact log-likelihood of test points."""
+        low, high = [-self.reach] * 2, [self.reach] * 2
+        with self.averaged():
+            p, log_z = grid_density(self.model, low, high, CELLS, self.device)
+        side = (np.arange(CELLS) + 0.5) * (2 * self.reach / CELLS) - self.reach
+        points = self.scale * np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
+        truth = np.exp(self.dataset.density.log_density(points)).reshape(CELLS, CELLS)
+        found = {"total_variation": total_variation(p, truth / truth.sum())}
+        nats = -self.energies(self.dataset.test.x).astype(np.float64) - log_z - 2 * math.log(self.scale)
+        found["test_log_likelihood"], found["test_log_likelihood_se"] = metrics.mean_se(nats)
+        return found
+
+    def baselines(self) -> dict[str, Metrics]:
+        found = self.judge.baselines()
+        if not self.is_image:
+            nats, se = metrics.mean_se(self.dataset.density.log_density(self.dataset.test.x))
+            found["the density itself"] |= {"test_log_likelihood": nats, "test_log_likelihood_se": se}
+        return found
+
+    def references(self) -> list[Reference]:
+        return []
+
+    def preview(self, folder: Path, step: int) -> None:
+        draw_pictures(self, folder, step)
+
+
+def _parts(x: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(x, -(-len(x) // ROWS))
+
+
+class _Counts:
+    """The recipe's plain numbers, as a part of its state."""
+
+    def __init__(self, recipe: EBMRecipe) -> None:
+        self.recipe = recipe
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps_done": self.recipe.steps_done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.recipe.steps_done = state["steps_done"]
