@@ -54,6 +54,9 @@ def test_all_three_ops_agree_with_the_reference(layer, seed):
         for inputs in (narrow, [_channels_last(v) for v in narrow]):
             got = getattr(winograd, op)(*inputs, size=result, **how)
             assert np.abs(got - truth).max() <= 1e-5 * np.abs(truth).max()
+    got, sums = winograd.conv2d_weight_bias(*narrow, size=result, **how)
+    np.testing.assert_array_equal(got, winograd.conv2d_weight(*narrow, size=result, **how))
+    np.testing.assert_allclose(sums, y.sum((0, 2, 3)), atol=1e-6 * np.abs(y).sum((0, 2, 3)).max())
 
 
 def _channels_last(x):
@@ -86,11 +89,11 @@ def test_one_thread_and_two_give_the_same_bits():
             results += [
                 winograd.conv2d(x, w, None, size=(20, 20), **how),
                 winograd.conv2d_input(y, w, None, size=(20, 20), **how),
-                winograd.conv2d_weight(x, y, size=(3, 3), **how),
+                *winograd.conv2d_weight_bias(x, y, size=(3, 3), **how),
             ]
         finally:
             numba.set_num_threads(before)
-    for one, two in zip(results[:3], results[3:], strict=True):
+    for one, two in zip(results[:4], results[4:], strict=True):
         np.testing.assert_array_equal(one, two)
 
 

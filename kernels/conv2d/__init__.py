@@ -3,7 +3,7 @@
 from ..registry import provide
 from . import cases, depthwise, reference
 
-provide("scratchgen.kernels.conv2d.winograd", "cpu", "conv2d", "conv2d_input", "conv2d_weight")
+provide("scratchgen.kernels.conv2d.winograd", "cpu", "conv2d", "conv2d_input", "conv2d_weight", "conv2d_weight_bias")
 provide("scratchgen.kernels.conv2d.direct", "cpu", "conv2d", "conv2d_input", "conv2d_weight", "conv2d_weight_bias")
 provide("scratchgen.kernels.conv2d.gemm", "cpu", "conv2d", "conv2d_input", "conv2d_weight", "conv2d_weight_bias")
 provide("scratchgen.kernels.conv2d.ladder", "cpu", "conv2d")

@@ -18,9 +18,8 @@ import math
 from collections.abc import Iterable
 from fractions import Fraction
 from functools import cache
+from itertools import combinations
 from typing import NamedTuple
-
-import numpy as np
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -62,13 +61,22 @@ def transforms(outputs: int, taps: int) -> Transforms:
     values = [math.prod(p - q for q in points if q != p) for p in points]
     g = [[p**j / value for j in range(taps)] for p, value in zip(points, values)]
     g.append([Fraction(int(j == taps - 1)) for j in range(taps)])
-    ones = np.linalg.pinv(np.array(_floats(at))) @ np.ones(outputs)
-    return Transforms(_floats(at), _floats(g), _floats(bt), tuple(ones.tolist()))
+    return Transforms(_floats(at), _floats(g), _floats(bt), _floats([_ones(points, outputs)])[0])
 
 
 def transposed(matrix: Matrix) -> Matrix:
     """Rows as columns."""
     return tuple(zip(*matrix))
+
+
+def _ones(points: tuple[Fraction, ...], outputs: int) -> list[Fraction]:
+    """What is 1 to all powers below ``outputs``: the value at 1 from those at as many points, by Lagrange's formula."""
+
+    def at_one(chosen: tuple[Fraction, ...]) -> list[Fraction]:
+        values = {p: math.prod((1 - q) / (p - q) for q in chosen if q != p) for p in chosen}
+        return [values.get(p, Fraction(0)) for p in points] + [Fraction(0)]  # and nothing of infinity
+
+    return min(map(at_one, combinations(points, outputs)), key=lambda values: sum(map(abs, values)))
 
 
 def _coefficients(roots: Iterable[Fraction], n: int) -> list[Fraction]:

@@ -11,6 +11,7 @@ products, of tiles with filters or of tiles with tiles.
 from __future__ import annotations
 
 import math
+from functools import cache
 from threading import local
 from typing import Any
 
@@ -164,6 +165,29 @@ def _conv2d_weight_when(
 def conv2d_weight(
     x: np.ndarray, y: np.ndarray, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> np.ndarray:
+    return _weigh(x, y, size, stride, padding, False)[0]
+
+
+@kernel(
+    "conv2d_weight_bias",
+    impl="winograd",
+    device="cpu",
+    dtypes="f4",
+    when=_conv2d_weight_when,
+    cost=conv2d_weight_cost,
+    looseness=4,
+)
+def conv2d_weight_bias(
+    x: np.ndarray, y: np.ndarray, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sums of y come from what it is transformed to, while that is in the cache."""
+    return _weigh(x, y, size, stride, padding, True)
+
+
+def _weigh(
+    x: np.ndarray, y: np.ndarray, size: Pair, stride: Pair, padding: Pair, both: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The gradient in the weight and, if ``both``, in the bias."""
     step, outs, ins = stride[0], y.shape[1], x.shape[1]
     filter = Filter(outs, ins, ins * math.prod(size), math.prod(size), *size, step, False)
     taps, length = -(-size[0] // step), y.shape[2:]
@@ -180,6 +204,7 @@ def conv2d_weight(
     sums_size = up(depth, GROUP) * wide * points
     work = workspace(threads * (step_v + step_g) + parts * sums_size)
     sums = work[threads * (step_v + step_g) :]
+    totals, ones = np.zeros((parts, wide), F4), _ones(outputs, taps)
     first, last = channels_last(x), channels_last(y)
     grid = Grid(down, across, total, block)
     made.accumulate(
@@ -190,6 +215,9 @@ def conv2d_weight(
         depth,
         sums.ctypes.data,
         sums_size,
+        totals.ctypes.data,
+        wide,
+        ones.ctypes.data if both else 0,
         parts,
         work.ctypes.data,
         step_v,
@@ -198,7 +226,7 @@ def conv2d_weight(
     )
     w = np.empty((outs, ins, *size), F4)
     made.finish(sums, sums_size, parts, w.reshape(-1), filter, depth)
-    return w
+    return w, totals.sum(0)[:outs]
 
 
 def _convolve(
@@ -225,8 +253,7 @@ def _convolve(
     work = workspace(points * layout.u + threads * step)
     bias = np.zeros((1 if b is None else points, wide), F4)
     if b is not None:  # part of the products at all points, so that it is transformed to itself
-        ones = np.array(transforms(outputs, taps).ones)
-        bias[:, : filter.outs] = np.multiply.outer(np.multiply.outer(ones, ones).ravel(), b)
+        np.multiply.outer(_ones(outputs, taps), b, out=bias[:, : filter.outs])
     start = work.ctypes.data
     u = start + 4 * threads * step
     w = np.ascontiguousarray(w)
@@ -235,6 +262,13 @@ def _convolve(
     between = 0 if b is None else wide
     sums = points * layout.v
     made.convolve(source, target, grid, layout, u, bias.ctypes.data, between, depth, start, sums, step, threads)
+
+
+@cache
+def _ones(outputs: int, taps: int) -> np.ndarray:
+    """For each point of a tile: what all ones are the transform of."""
+    ones = transforms(outputs, taps).ones
+    return np.multiply.outer(ones, ones).astype(F4).ravel()
 
 
 # --- tiles

@@ -377,8 +377,12 @@ def _transform_filter(w, filter, layout, u, depth, phases):
         _filter_part(w, filter, layout, u, depth, phases, n * SLICE)
 
 
-def _accumulate_part(x, y, grid, layout, depth, v, g, sums, start, stop):
-    """Sums (groups, panels, points, GROUP, columns) of (A y A^T) * (B^T x B) over tiles from ``start`` to ``stop``."""
+def _accumulate_part(x, y, grid, layout, depth, v, g, sums, totals, ones, start, stop):
+    """Sums (groups, panels, points, GROUP, columns) of (A y A^T) * (B^T x B) over tiles from ``start`` to ``stop``.
+
+    And ``totals`` (outputs), to which all y of these tiles are added: ``ones`` weighs A y A^T so that it gives their
+    sum. Without ``ones``, which is 0 then, they are left alone.
+    """
     wide = (y.channels + LANES - 1) // LANES * LANES
     between = N * N * GROUP * wide
     for first in range(start, stop, grid.block):
@@ -394,16 +398,21 @@ def _accumulate_part(x, y, grid, layout, depth, v, g, sums, start, stop):
                 target = sums + 4 * GROUP * (k * N * N + p * vectors * LANES)
                 low, high = _depths(x, p, depth)
                 multiply_outer(values, layout.row, right, wide, target, between, low, high, vectors, count, seed)
+                weight, total = ones + 4 * p, totals + 4 * k
+                if ones and number_at(weight):
+                    columns = vectors * LANES
+                    tile(weight, 0, 0, right, wide, total, 0, total, columns, 1, vectors, count, right)
             k += vectors * LANES
 
 
-def _accumulate(x, y, grid, layout, depth, sums, size, parts, work, g, step, threads):
-    """The sums of each part of the tiles, ``size`` elements apart; a thread takes part after part."""
+def _accumulate(x, y, grid, layout, depth, sums, size, totals, wide, ones, parts, work, g, step, threads):
+    """The sums of each part of the tiles, ``size`` and ``wide`` elements apart; a thread takes part after part."""
     for thread in prange(threads):
         v = work + 4 * thread * step
         for part in range(thread, parts, threads):
             start, stop = grid.total * part // parts, grid.total * (part + 1) // parts
-            _accumulate_part(x, y, grid, layout, depth, v, v + 4 * g, sums + 4 * part * size, start, stop)
+            here, total = sums + 4 * part * size, totals + 4 * part * wide
+            _accumulate_part(x, y, grid, layout, depth, v, v + 4 * g, here, total, ones, start, stop)
 
 
 def _finish_panel(sums, size, parts, w, filter, depth, start, first, columns):
