@@ -37,6 +37,8 @@ LAYERS = (
     Layer("3x3 with stride 2", (4, 16, 16, 15), (32, 16, 3, 3), stride=(2, 2), padding=(1, 1)),
     Layer("5x5 with stride 2", (4, 16, 15, 16), (32, 16, 5, 5), stride=(2, 2), padding=(2, 2)),
     Layer("5x5", (4, 16, 14, 14), (32, 16, 5, 5), padding=(2, 2)),
+    Layer("whole images", (20, 24, 7, 5), (40, 24, 7, 5)),
+    Layer("whole images, strided", (20, 24, 3, 4), (40, 24, 3, 4), stride=(2, 3)),
     Layer("patches", (2, 3, 32, 32), (24, 3, 8, 8), stride=(8, 8)),
     Layer("rows that no window reaches", (2, 3, 10, 12), (4, 3, 3, 2), stride=(4, 3)),
     Layer("dilated", (2, 6, 15, 13), (8, 6, 3, 2), padding=(2, 3), dilation=(2, 3)),
