@@ -21,7 +21,15 @@ LEAST_FILTERS = 8  # with fewer the turning of the images would cost more than t
 
 
 def _fits(
-    image: tuple[int, ...], taps: Pair, size: Pair, filters: int, work: int, *, padding: Pair, dilation: Pair, groups: int
+    image: tuple[int, ...],
+    taps: Pair,
+    size: Pair,
+    filters: int,
+    work: int,
+    *,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
 ) -> bool:
     one_window = image == taps and size == (1, 1) and padding == (0, 0) and dilation == (1, 1)
     return one_window and groups == 1 and filters >= LEAST_FILTERS and work >= LEAST_WORK
