@@ -113,7 +113,7 @@ class EBMRecipe(Recipe):
             ),
         },
     }  # fmt: skip
-    expected: ClassVar[str] = "@@EXPECTED@@"
+    expected: ClassVar[str] = "to be measured"
 
     config: EBMConfig
     dataset: Any  # images or points

@@ -1,0 +1,176 @@
+"""The recipe of energy-based models: resuming, going back, samples, pictures."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import scratchgen as sg
+from scratchgen import Generator, data
+from scratchgen.recipes import ebm
+from scratchgen.recipes.ebm import EBMRecipe
+from scratchgen.recipes.ebm_guard import LIMIT
+from scratchgen.training import checkpoint
+
+SMALL: dict[str, Any] = {
+    "steps": 40, "hidden": (16,), "width": 2, "batch_size": 20, "chain_steps": 3, "buffer": 60, "sample_steps": 12,
+}  # fmt: skip
+
+
+def recipe(name: str = "digits", **changes: Any) -> EBMRecipe:
+    return EBMRecipe(EBMRecipe.configure("tiny", name, **{**SMALL, **changes}), data.load(name), sg.cpu, 0)
+
+
+def snapshot(made: EBMRecipe) -> str:
+    def plain(value: Any) -> Any:
+        return (value.numpy(force=True) if isinstance(value, sg.Tensor) else value).tolist()
+
+    return json.dumps({name: part.state_dict() for name, part in made.state().items()}, default=plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("digits", {}),
+        ("digits", {"network": "conv", "spectral": True, "buffer": 0}),
+        ("moons", {}),
+        ("moons", {"objective": "denoising"}),
+    ],
+)
+def test_training_goes_on_bit_identically_from_a_checkpoint(name: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    made = recipe(name, **changes)
+    for _ in range(3):
+        made.step()
+    checkpoint.save(tmp_path / "state", {name: part.state_dict() for name, part in made.state().items()})
+    expected = [made.step() for _ in range(2)], snapshot(made)
+    again = recipe(name, **changes)
+    again.step()
+    again.load_state(checkpoint.load(tmp_path / "state"))
+    assert ([again.step() for _ in range(2)], snapshot(again)) == expected
+
+
+def weights(made: EBMRecipe) -> np.ndarray:
+    return np.concatenate([p.numpy(force=True).reshape(-1) for p in made.model.parameters()])
+
+
+def test_a_step_leaves_only_its_own_gradient() -> None:
+    """Sampling before the update adds nothing to it."""
+    made = recipe()
+    made.step()
+    made.optimizer.zero_grad()
+    made._negative(20)
+    assert all(p.grad is None or not p.grad.any() for p in made.model.parameters())
+
+
+@pytest.mark.parametrize("damage", [math.nan, 1e6])
+def test_divergence_goes_back_to_the_last_good_state(damage: float, caplog: pytest.LogCaptureFixture) -> None:
+    made = recipe()
+    for _ in range(2):
+        made.step()
+    made.guard.note(100)
+    good, buffer = weights(made), made.buffer.states.numpy(force=True).copy()
+    with sg.no_grad():
+        last = list(made.model.parameters())[-2]
+        last.fill_(damage) if math.isnan(damage) else last.mul_(damage)
+    with caplog.at_level(logging.WARNING, "scratchgen"):
+        report = made.step()
+    assert "back to the last good state" in caplog.text
+    assert report["rollbacks"] == 1
+    assert all(map(math.isfinite, report.values()))
+    np.testing.assert_array_equal(weights(made), good)
+    np.testing.assert_array_equal(made.buffer.states.numpy(force=True), buffer)
+    assert made.guard.pace == 0.5
+    made.step()
+    assert made.optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * made.config.learning_rate * (1 - 4 / 40))
+    assert (weights(made) != good).any()
+
+
+def test_who_diverges_too_often_is_stopped() -> None:
+    made = recipe(divergence=-1.0)  # everything counts as divergence
+    reports = [made.step() for _ in range(LIMIT + 1)]
+    assert all(math.isfinite(report["energy_gap"]) for report in reports[:-1])
+    assert math.isnan(reports[-1]["energy_gap"])
+
+
+def test_training_on_points_approaches_their_density(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ebm, "CELLS", 100)
+    made = recipe("moons", hidden=(64, 64), batch_size=128, chain_steps=10, buffer=1000, step=0.005, steps=150)
+    before = made.quadrature()
+    for _ in range(150):
+        made.step()
+    after = made.quadrature()
+    assert after["total_variation"] < 0.75 * before["total_variation"]
+    assert after["test_log_likelihood"] > before["test_log_likelihood"] + 0.5
+
+
+def test_quadrature_of_the_truth_finds_no_difference() -> None:
+    made = recipe("ring8")
+    truth = made.dataset.density
+
+    class Exact(sg.nn.Module):
+        def forward(self, x: sg.Tensor) -> sg.Tensor:
+            return sg.as_tensor(-truth.log_density(x.numpy(force=True) * made.scale))
+
+    made.averaged = lambda: sg.no_grad()  # type: ignore[method-assign, assignment]
+    made.model = Exact()
+    found = made.quadrature()
+    assert found["total_variation"] < 1e-4
+    expected = truth.log_density(made.dataset.test.x).mean()
+    assert found["test_log_likelihood"] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("digits", (12, 1, 8, 8)), ("moons", (12, 2))])
+def test_samples_are_in_the_units_of_the_data_and_repeat(name: str, shape: tuple[int, ...]) -> None:
+    made = recipe(name)
+    first, again, other = (made.sample(12, Generator(seed), steps=4)["samples"] for seed in (1, 1, 2))
+    assert first.shape == shape
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    if name == "digits":
+        assert 0 <= first.min() < first.max() <= 1
+    before = snapshot(made)
+    made.sample(2, Generator(0))
+    assert snapshot(made) == before
+
+
+def test_strangers_resemble_the_data_in_one_way_each() -> None:
+    made = recipe()
+    test, found = made.dataset.test.x, made.strangers()
+    assert set(found) == {"noise", "shuffled", "noisy", "inverted"}
+    np.testing.assert_allclose(np.sort(found["shuffled"].reshape(360, -1)), np.sort(test.reshape(360, -1)))
+    np.testing.assert_allclose(found["inverted"] + test, 1)
+    assert all(x.shape == test.shape and x.min() >= 0 and x.max() <= 1 for x in found.values())
+
+
+def test_options_that_make_no_sense_are_named() -> None:
+    with pytest.raises(ValueError, match="network=conv is for images"):
+        recipe("moons", network="conv")
+    with pytest.raises(ValueError, match="restarts is a share"):
+        recipe(restarts=1.5)
+    with pytest.raises(ValueError, match="buffer=5 holds less than a batch of 20"):
+        recipe(buffer=5)
+    with pytest.raises(ValueError, match="steps=0: a chain takes at least one step"):
+        recipe().sample(1, Generator(0), steps=0)
+
+
+@pytest.mark.parametrize("name", ["digits", "ring8"])
+def test_pictures(name: str, tmp_path: Path) -> None:
+    made = recipe(name)
+    before = snapshot(made)
+    made.preview(tmp_path, 7)
+    expected = {"samples.png", "samples/step-000007.png", "energies.png"}
+    expected |= {"chains.png"} if name == "digits" else {"density.png"}
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")} == expected
+    assert snapshot(made) == before
+
+
+def test_every_preset_configures() -> None:
+    for preset, name in itertools.product(EBMRecipe.presets, EBMRecipe.data_names):
+        assert EBMRecipe.configure(preset, name).steps > 0
