@@ -48,7 +48,7 @@ struct Geometry {
 
 // y: a row for each pixel of y, a column for each channel; summed over taps and channels, these the fastest.
 template <class T>
-__global__ void __launch_bounds__(THREADS) conv2d(const T* __restrict__ x, const T* __restrict__ w,
+__global__ void __launch_bounds__(THREADS, 1) conv2d(const T* __restrict__ x, const T* __restrict__ w,
                                                   const T* __restrict__ bias, T* __restrict__ y, Geometry g) {
     const auto windows = [&](int pixel, int i) {
         const int tap = i / g.c;
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(THREADS) conv2d(const T* __restrict__ x, const
 
 // x, the adjoint in the input: a row for each pixel of x; summed over taps and the channels of y.
 template <class T>
-__global__ void __launch_bounds__(THREADS) conv2d_input(const T* __restrict__ y, const T* __restrict__ w,
+__global__ void __launch_bounds__(THREADS, 1) conv2d_input(const T* __restrict__ y, const T* __restrict__ w,
                                                         const T* __restrict__ bias, T* __restrict__ x, Geometry g) {
     const auto readers = [&](int pixel, int i) {
         const int tap = i / g.k;
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(THREADS) conv2d_input(const T* __restrict__ y,
 // w, the adjoint in the weight: a row for each channel of y, a column for each channel of x and tap; summed over
 // pixels.
 template <class T>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 1)
     conv2d_weight(const T* __restrict__ x, const T* __restrict__ y, T* __restrict__ w, Geometry g) {
     const int taps = g.taps.h * g.taps.w;
     const auto slopes = [&](int out, int pixel) {
