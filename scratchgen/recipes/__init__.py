@@ -19,6 +19,7 @@ RECIPES: dict[str, tuple[str, str]] = {  # model name -> (module, class)
     "gpt": ("gpt", "GPTRecipe"),
     "vit": ("vit", "ViTRecipe"),
     "rbm": ("rbm", "RBMRecipe"),
+    "ebm": ("ebm", "EBMRecipe"),
     "realnvp": ("realnvp", "RealNVPRecipe"),
     "glow": ("glow", "GlowRecipe"),
 }
