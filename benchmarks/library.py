@@ -91,6 +91,10 @@ class Library:
         """gelu(linear(x))."""
         return self.F.gelu(self.F.linear(x, weight, bias))
 
+    def batch_norm_relu(self, norm: Any, x: Any, slope: float = 0.0) -> Any:
+        """leaky_relu(norm(x)) in training, relu without a ``slope``; ``norm`` is a module."""
+        return self.F.leaky_relu(norm(x), slope) if slope else self.F.relu(norm(x))
+
 
 class Scratchgen(Library):
     """This library. Its images lie channels-last."""
@@ -108,6 +112,11 @@ class Scratchgen(Library):
 
     def linear_gelu(self, x: Any, weight: Any, bias: Any) -> Any:
         return self.F.linear_activation(x, weight, bias, activation="gelu")
+
+    def batch_norm_relu(self, norm: Any, x: Any, slope: float = 0.0) -> Any:
+        norm.num_batches_tracked.add_(1)
+        state = (norm.running_mean, norm.running_var, norm.weight, norm.bias, True)
+        return self.F.batch_norm_relu(x, *state, norm.momentum, norm.eps, slope)
 
     def layer_norm_residual(self, x: Any, residual: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
         normal, total = self.F.layer_norm_residual(x, residual, weight.shape, weight, bias)
