@@ -56,7 +56,7 @@ class CGANRecipe(AdversarialRecipe):
         },
         "full": {"*": CGANConfig(steps=30_000, batch_size=128, latent=100, width=64, learning_rate=2e-4)},
     }
-    expected: ClassVar[str] = "tiny on digits: class accuracy 0.97 and better, four minutes"
+    expected: ClassVar[str] = "tiny on digits: figures are not measured yet"
 
     config: CGANConfig
 

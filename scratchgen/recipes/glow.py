@@ -45,9 +45,7 @@ class GlowRecipe(FlowRecipe):
     data_names: ClassVar[tuple[str, ...]] = (*IMAGES, "shapes")
     presets: ClassVar[Mapping[str, Mapping[str, GlowConfig]]] = {
         "tiny": {
-            "digits": GlowConfig(
-                steps=1800, dropout=0.2, weight_decay=3e-3, levels=1, squeeze=8, depth=8, width=128, optimizer="adamw"
-            ),
+            "digits": GlowConfig(steps=450, dropout=0.1, weight_decay=3e-3, depth=8, width=96, optimizer="adamw"),
             "*": GlowConfig(steps=3000, batch_size=64, width=64, pixels="centre"),
         },
         # The paper's settings for CIFAR-10: 32 steps in a level, 512 channels, Adamax 1e-3; its three levels where the
