@@ -154,7 +154,7 @@ class CouplingNetwork(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(inputs, width, kernel, padding=kernel // 2, bias=False)
         self.norm1 = ActNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout2d(dropout)  # of whole channels
         self.second = nn.Conv2d(width, width, 1, bias=False)
         self.norm2 = ActNorm(width)
         self.last = ZeroConv(width, outputs, kernel)
