@@ -51,7 +51,7 @@ class FlowConfig(Config):
     hold_out: bool = setting(False, "leave the validation rows out of training, for a curve on them")
 
 
-POINTS = ("moons", "rings", "grid25", "ring8")
+POINTS = ("moons", "rings", "grid25")
 IMAGES = ("digits", "mnist-5k", "mnist", "fashion-mnist")
 NOISE = 0x91C7  # seed of pictures and of the evaluation
 ROWS = 500  # samples that go through the flow at a time

@@ -40,16 +40,13 @@ class RealNVPRecipe(FlowRecipe):
     data_names: ClassVar[tuple[str, ...]] = POINTS + IMAGES
     presets: ClassVar[Mapping[str, Mapping[str, RealNVPConfig]]] = {
         "tiny": {
-            "moons": RealNVPConfig(steps=3000, batch_size=512, learning_rate=2e-3, hidden=(64, 64), average=0.999),
-            **{
-                name: RealNVPConfig(
-                    steps=steps, batch_size=512, learning_rate=2e-3, network="spline", couplings=couplings,
-                    hidden=(96, 96), bins=bins, average=0.999,
-                )
-                for name, couplings, bins, steps in (
-                    ("rings", 4, 24, 4000), ("grid25", 2, 48, 4000), ("ring8", 4, 24, 4000),
-                )
-            },
+            "moons": RealNVPConfig(steps=2000, batch_size=512, learning_rate=2e-3, hidden=(64, 64)),
+            "rings": RealNVPConfig(
+                steps=2000, batch_size=512, learning_rate=2e-3, network="spline", couplings=4, hidden=(96, 96), bins=24,
+            ),
+            "grid25": RealNVPConfig(
+                steps=1500, batch_size=512, learning_rate=6e-3, network="spline", couplings=2, hidden=(64, 64), bins=40,
+            ),
             "digits": RealNVPConfig(steps=1800, dropout=0.2, weight_decay=3e-3),
             "*": RealNVPConfig(steps=3000, batch_size=64, network="conv"),
         },
