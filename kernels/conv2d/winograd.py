@@ -2,7 +2,7 @@
 
 The image is cut into tiles of, say, 4x4 outputs. A tile is transformed to 36 points, each of which is one product of
 matrices, tiles x channels by channels x channels, and the results are transformed back: 4 times fewer multiplications
-than 9 for each output. Strided convolutions become sums of convolutions with stride 1 first (``winograd_loops``).
+than 9 for each output. Convolutions with stride 2 become sums of such with stride 1 first (``winograd_loops``).
 
 Here is the geometry: which tiles, which phases, how large a block, where in memory. All three ops are one of two
 products, of tiles with filters or of tiles with tiles.
@@ -18,6 +18,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from ..arrays import empty_channels_last
 from ..registry import kernel
 from .filtering import transforms
 from .reference import conv2d_cost, conv2d_input_cost, conv2d_weight_cost
@@ -64,13 +65,12 @@ def conv2d(
     groups: int,
 ) -> np.ndarray:
     step = stride[0]
-    outs, ins, rows, columns = w.shape
-    filter = Filter(outs, ins, ins * rows * columns, rows * columns, rows, columns, step, False)
-    y = aligned_empty((len(x), *size, outs))
+    filter = filter_of(w, step)
+    y = empty_channels_last((len(x), len(w), *size), F4)
     image = channels_last(x)
-    source = plane(image, step, -padding[0], -padding[1], rows % step)
-    _convolve(source, plane(y, 1, 0, 0), size, len(x), w, filter, b)
-    return y.transpose(0, 3, 1, 2)
+    source = plane(image, step, -padding[0], -padding[1], filter.rows % step)
+    _convolve(source, plane(channels_last(y), 1, 0, 0), size, len(x), w, filter, b)
+    return y
 
 
 def _smaller_when(
@@ -93,12 +93,10 @@ def conv2d_f2(
     groups: int,
 ) -> np.ndarray:
     """Tiles of 2x2 outputs whatever the size: 2.25 times fewer multiplications, and the direct product's accuracy."""
-    outs, ins = w.shape[:2]
-    y = aligned_empty((len(x), *size, outs))
-    image = channels_last(x)
-    filter = Filter(outs, ins, 9 * ins, 9, 3, 3, 1, False)
-    _convolve(plane(image, 1, -padding[0], -padding[1]), plane(y, 1, 0, 0), size, len(x), w, filter, b, 2)
-    return y.transpose(0, 3, 1, 2)
+    y = empty_channels_last((len(x), len(w), *size), F4)
+    source = plane(channels_last(x), 1, -padding[0], -padding[1])
+    _convolve(source, plane(channels_last(y), 1, 0, 0), size, len(x), w, filter_of(w, 1), b, 2)
+    return y
 
 
 def _conv2d_input_when(
@@ -133,18 +131,18 @@ def conv2d_input(
     If phase 1 has a tap less, it is by one row ahead.
     """
     step = stride[0]
-    ins, outs, rows, columns = w.shape
-    filter = Filter(outs, ins, rows * columns, outs * rows * columns, rows, columns, step, True)
-    x = aligned_empty((len(y), *size, outs))
+    rows = w.shape[2]
+    filter = filter_of(w.swapaxes(0, 1), step, turned=True)
+    x = empty_channels_last((len(y), w.shape[1], *size), F4)
     image = channels_last(y)
     odd = rows % step
     reach = -(-rows // step) - 1
     first = [(p + odd) // step for p in padding]
     height, width = ((n - 1 + p + odd) // step - f + 1 for n, p, f in zip(size, padding, first))
     source = plane(image, 1, first[0] - reach, first[1] - reach)
-    target = plane(x, step, first[0] * step - padding[0], first[1] * step - padding[1], odd)
+    target = plane(channels_last(x), step, first[0] * step - padding[0], first[1] * step - padding[1], odd)
     _convolve(source, target, (height, width), len(y), w, filter, b)
-    return x.transpose(0, 3, 1, 2)
+    return x
 
 
 def _conv2d_weight_when(
@@ -189,7 +187,8 @@ def _weigh(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The gradient in the weight and, if ``both``, in the bias."""
     step, outs, ins = stride[0], y.shape[1], x.shape[1]
-    filter = Filter(outs, ins, ins * math.prod(size), math.prod(size), *size, step, False)
+    w = np.empty((outs, ins, *size), F4)
+    filter = filter_of(w, step)
     taps, length = -(-size[0] // step), y.shape[2:]
     outputs = tile_size(length, taps)
     made, points = loops(outputs, taps), (outputs + taps - 1) ** 2
@@ -224,9 +223,8 @@ def _weigh(
         step_v + step_g,
         threads,
     )
-    w = np.empty((outs, ins, *size), F4)
     made.finish(sums, sums_size, parts, w.reshape(-1), filter, depth)
-    return w, totals.sum(0)[:outs]
+    return w, totals[:, :outs].sum(0)
 
 
 def _convolve(
@@ -256,7 +254,6 @@ def _convolve(
         np.multiply.outer(_ones(outputs, taps), b, out=bias[:, : filter.outs])
     start = work.ctypes.data
     u = start + 4 * threads * step
-    w = np.ascontiguousarray(w)
     made.transform_filter(w.ctypes.data, filter, layout, u, depth, target.step**2)
     grid = Grid(down, across, total, block)
     between = 0 if b is None else wide
@@ -305,6 +302,13 @@ def plane(x: np.ndarray, step: int, top: int, left: int, odd: int = 0) -> Plane:
     return Plane(x.ctypes.data, height, width, channels, image, row, column, step, top, left, odd)
 
 
+def filter_of(w: np.ndarray, step: int, turned: bool = False) -> Filter:
+    """The filter w (outs, ins, rows, columns) as the loops take it."""
+    outs, ins, rows, columns = w.shape
+    by_out, by_in, by_row, by_column = (stride // 4 for stride in w.strides)
+    return Filter(outs, ins, by_out, by_in, by_row, by_column, rows, columns, step, turned)
+
+
 def channels_last(x: np.ndarray) -> np.ndarray:
     """(N, C, H, W) as (N, H, W, C) with neighbouring channels side by side; a view of channels-last arrays."""
     moved = x.transpose(0, 2, 3, 1)
@@ -323,12 +327,6 @@ def spread(count: int) -> int:
     put them all in the same few sets of the first-level cache.
     """
     return (up(-(-count // LINE), 8) + 5) * LINE
-
-
-def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
-    """``np.empty`` that starts at a cache line: whole vectors then never lie across two."""
-    size = math.prod(shape)
-    return _align(np.empty(size + LINE, F4))[:size].reshape(shape)
 
 
 def _align(x: np.ndarray) -> np.ndarray:

@@ -70,7 +70,7 @@ class Plane(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """A filter in a flat array, by the roles that its two kinds of channels have in the product.
+    """A filter in any strides, by the roles that its two kinds of channels have in the product.
 
     Tap t of phase a is row ``t step + a`` of ``rows``; ``turned``: counted from the last tap.
     """
@@ -79,6 +79,8 @@ class Filter(NamedTuple):
     ins: int
     by_out: int
     by_in: int
+    by_row: int
+    by_column: int
     rows: int
     columns: int
     step: int
@@ -349,8 +351,8 @@ def _filter_slice(w, filter, layout, u, depth, start, out_phase, first, columns)
         in_phase, c = divmod(d, filter.ins)
         a, b = phase_of(in_phase + out_phase, filter.step)  # one of the two is 0
         down, across = taps_of(filter, a, b)
-        row, column = filter.step * filter.columns, filter.step
-        corner = c * filter.by_in + a * filter.columns + b
+        row, column = filter.step * filter.by_row, filter.step * filter.by_column
+        corner = c * filter.by_in + a * filter.by_row + b * filter.by_column
         if filter.turned:
             corner += (down - 1) * row + (across - 1) * column
             row, column = -row, -column
@@ -372,7 +374,7 @@ def _filter_part(w, filter, layout, u, depth, phases, start):
 
 
 def _transform_filter(w, filter, layout, u, depth, phases):
-    """The flat filter at w to U (points, ``phases`` of outputs, panels, depth, columns of a panel)."""
+    """The filter at w to U (points, ``phases`` of outputs, panels, depth, columns of a panel)."""
     for n in prange((depth + SLICE - 1) // SLICE):
         _filter_part(w, filter, layout, u, depth, phases, n * SLICE)
 
@@ -436,7 +438,7 @@ def _finish_panel(sums, size, parts, w, filter, depth, start, first, columns):
             for lane in range(min(LANES, filter.outs - k)):
                 for i in range(down):
                     for j in range(across):
-                        tap = (i * filter.step + a) * filter.columns + j * filter.step + b
+                        tap = (i * filter.step + a) * filter.by_row + (j * filter.step + b) * filter.by_column
                         w[corner + lane * filter.by_out + tap] = block[(i * TAPS + j) * LANES + lane]
 
 
