@@ -73,7 +73,7 @@ def _ones(points: tuple[Fraction, ...], outputs: int) -> list[Fraction]:
     """What is 1 to all powers below ``outputs``: the value at 1 from those at as many points, by Lagrange's formula."""
 
     def at_one(chosen: tuple[Fraction, ...]) -> list[Fraction]:
-        values = {p: math.prod((1 - q) / (p - q) for q in chosen if q != p) for p in chosen}
+        values = {p: math.prod(((1 - q) / (p - q) for q in chosen if q != p), start=Fraction(1)) for p in chosen}
         return [values.get(p, Fraction(0)) for p in points] + [Fraction(0)]  # and nothing of infinity
 
     return min(map(at_one, combinations(points, outputs)), key=lambda values: sum(map(abs, values)))
