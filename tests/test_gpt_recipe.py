@@ -193,6 +193,8 @@ def test_fine_tuning_that_cannot_be_is_named(base: Path, tmp_path: Path) -> None
         recipe("manual", block=5000)
     with pytest.raises(ValueError, match="accumulate must be 1 or more"):
         recipe("manual", accumulate=0)
+    assert main(["train", "gpt", "--data", "addition", "--set", "block=10", "--out", str(tmp_path / "run")]) == 2
+    assert not (tmp_path / "run").exists()
 
 
 # --- text

@@ -60,12 +60,15 @@ class Run:
         write_json(folder / CONFIG, dataclasses.asdict(self))
 
     def build(self, download: bool = False) -> Recipe:
-        """The recipe with fresh weights."""
+        """The recipe with fresh weights. Raises UserError if it refuses its settings."""
         kind = find(self.model)
         config = kind.configure(self.preset, self.data, **self.config)
         dataset = datasets.load(self.data, data_dir=self.data_dir, download=download)
         manual_seed(self.seed)
-        return kind(config, dataset, Device(self.device), self.seed)
+        try:
+            return kind(config, dataset, Device(self.device), self.seed)
+        except ValueError as error:
+            raise UserError(f"{self.model} on {self.data}: {error}") from error
 
 
 def restore(folder: Path) -> tuple[Run, Recipe, Trainer]:

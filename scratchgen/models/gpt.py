@@ -95,18 +95,22 @@ class GPT(nn.Module):
         tokens and those in the cache; positions count present tokens only.
         """
         seen = cache.length if cache is not None else 0
+        x, mask, rotary = self._begin(ids, present, seen)
+        for i, block in enumerate(self.blocks):
+            kept = None if cache is None else cache.blocks[i]
+            x = block(x, mask, is_causal=mask is None and seen == 0, rotary=rotary, cache=kept)
+        x = self.norm(x[:, -1:] if last else x)
+        return F.linear(x, self.tokens.weight if self.head is None else self.head.weight)
+
+    def _begin(self, ids: Tensor, present: Tensor | None, seen: int) -> tuple[Tensor, Tensor | None, Rotary | None]:
+        """h_0, the mask, and the turns of rotary positions."""
         positions, mask = self._layout(ids, present, seen)
         x, rotary = self.tokens(ids), None
         if self.places is not None:
             x = x + self.places(positions)
         else:
             rotary = Rotary.at(positions[:, None], x.shape[-1] // self.heads)
-        x = self.dropout(x)
-        for i, block in enumerate(self.blocks):
-            kept = None if cache is None else cache.blocks[i]
-            x = block(x, mask, is_causal=mask is None and seen == 0, rotary=rotary, cache=kept)
-        x = self.norm(x[:, -1:] if last else x)
-        return F.linear(x, self.tokens.weight if self.head is None else self.head.weight)
+        return self.dropout(x), mask, rotary
 
     def _layout(self, ids: Tensor, present: Tensor | None, seen: int) -> tuple[Tensor, Tensor | None]:
         """Positions (N or 1, T), and a mask where being causal does not say it all."""
@@ -137,12 +141,8 @@ class GPT(nn.Module):
 
     def attention(self, ids: Tensor) -> Tensor:
         """Where each token looks, in all layers and heads: (layers, N, heads, T, T)."""
-        positions, _ = self._layout(ids, None, 0)
-        x, rotary, found = self.tokens(ids), None, []
-        if self.places is not None:
-            x = x + self.places(positions)
-        else:
-            rotary = Rotary.at(positions[:, None], x.shape[-1] // self.heads)
+        x, _, rotary = self._begin(ids, None, 0)
+        found = []
         for block in self.blocks:
             found.append(block.attention.weights(block.norm1(x), is_causal=True, rotary=rotary))
             x = block(x, is_causal=True, rotary=rotary)
