@@ -77,7 +77,7 @@ def test_samples_as_picture_and_arrays(run, capsys, tmp_path):
     ("arguments", "message"),
     [
         (["train", "vea"], "unknown model 'vea'; did you mean 'vae'?"),
-        (["train"], "which model? One of: vae"),
+        (["train"], "which model? One of: autoencoder, vae, gan"),
         (["train", "vae", "--set", "latnt=3"], "unknown setting 'latnt'; did you mean 'latent'?"),
         (["train", "vae", "--set", "latent=many"], "--set latent=many: expected an integer"),
         (["train", "vae", "--set", "latent"], "--set latent: expected key=value"),

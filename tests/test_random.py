@@ -83,7 +83,7 @@ def test_devices_draw_the_same_numbers():
     for draw in (sg.rand, sg.randn):
         ours = draw(100, generator=sg.Generator(5))
         emulated = draw(100, generator=sg.Generator(5), device="emu")
-        np.testing.assert_allclose(ours.numpy(), emulated.numpy(), rtol=1e-6)
+        np.testing.assert_allclose(ours.numpy(), emulated.numpy(), rtol=1e-6, atol=1e-6)  # logarithms of two libraries
 
 
 # --- distributions: seeded, so each p-value is a fact of the stream and not of the day
