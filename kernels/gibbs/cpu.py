@@ -18,7 +18,7 @@ from ..registry import kernel
 from ..vecmath import ONE, ZERO, sigmoid, vector
 from .reference import gibbs_cost
 
-PARALLEL_FROM = 1 << 18  # products of a weight and a unit; below this a second thread costs more than it saves
+PARALLEL_FROM = 1 << 15  # products of a weight and a unit; below this a second thread costs more than it saves
 CHAINS = 4  # that a thread takes at a time
 _8, _SCALE = np.uint32(8), np.float32(2.0**-24)
 _TURN, _UNIT = 2.0 * np.pi * 2.0**-32, 2.0**-32
@@ -156,9 +156,9 @@ def gibbs(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     chains, hidden = len(v), len(hidden_bias)
     x, mean, h = np.empty(v.shape, np.float32), np.empty(v.shape, np.float32), np.empty((chains, hidden), np.float32)
-    tempered = beta is not None
-    inputs = [v, weight.T, weight, visible_bias, hidden_bias, beta if tempered else _NONE, base if tempered else _NONE]
-    inputs = [np.ascontiguousarray(a, np.float32) for a in inputs]
+    levels, start = (_NONE, _NONE) if beta is None or base is None else (beta, base)
+    given = (v, weight.T, weight, visible_bias, hidden_bias, levels, start)
+    inputs = [np.ascontiguousarray(a, np.float32) for a in given]
     held = np.ascontiguousarray(np.broadcast_to(clamped, v.shape)) if clamped is not None else _NO_BOOLS
     large = steps * chains * weight.size >= PARALLEL_FROM
     _compiled[large](
