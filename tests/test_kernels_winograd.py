@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scratchgen as sg
+from scratchgen import kernels
 from scratchgen.kernels.conv2d import reference, winograd
 from scratchgen.kernels.conv2d.filtering import transforms
 
@@ -158,3 +159,10 @@ def test_it_is_what_a_3x3_layer_runs_and_can_be_switched_off():
         direct = sg.conv2d(x, w, padding=1)
     assert np.any(fast.array != direct.array)
     np.testing.assert_allclose(fast.array, direct.array, rtol=1e-4, atol=2e-4)
+
+
+def test_the_study_version_agrees_on_all_cases_that_it_takes() -> None:
+    """Also where it must copy its input, which then has to outlive the call."""
+    found = list(kernels.compare("conv2d", ["winograd_f2"]))
+    assert len(found) >= 10
+    assert [c.case for c in found if not c.passed] == []
