@@ -112,6 +112,18 @@ def test_latents_give_back_the_image() -> None:
         np.testing.assert_array_equal(again, test.x[:50])
 
 
+def test_images_that_overflow_are_black_and_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    made = recipe("glow", "digits")
+    with made.averaged():
+        z = made.density.noise(3, Generator(0)).numpy()
+        z[1] = np.inf
+        with np.errstate(invalid="ignore", over="ignore"):
+            images = made.decode(sg.tensor(z))
+    assert (images[1] == 0).all()
+    assert images[[0, 2]].max() > 0
+    assert "1 of 3 images overflowed" in caplog.text
+
+
 # --- points
 
 

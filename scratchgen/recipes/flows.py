@@ -10,6 +10,7 @@ curve on them. Figures are of the averaged flow.
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ from .base import Config, Recipe, setting
 from .flows_pictures import draw_pictures
 from .flows_points import by_quadrature, one_gaussian
 from .judges import ImageJudge, Judge, evaluating, judge_of
+
+log = logging.getLogger("scratchgen")
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,10 @@ class FlowRecipe(Recipe):
         x = np.concatenate(parts)
         if not self.is_image:
             return x
+        lost = ~np.isfinite(x).reshape(len(x), -1).all(1)
+        if lost.any():  # far from all data an inverse can leave float32
+            log.warning("%s: %d of %d images overflowed in the inverse, and are black", self.name, lost.sum(), len(x))
+            x[lost] = 0
         return (np.floor(x).clip(0, self.levels - 1) / (self.levels - 1)).astype(np.float32)
 
     # --- samples

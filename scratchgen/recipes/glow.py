@@ -58,7 +58,9 @@ class GlowRecipe(FlowRecipe):
             for name, levels in (("digits", 2), ("shapes", 3), ("*", 2))
         },
     }  # fmt: skip
-    expected: ClassVar[str] = "tiny on digits"
+    expected: ClassVar[str] = (
+        "tiny on digits: 2.036 bits a pixel, IW-64 1.935 (mixture of categoricals: 2.214), 51 s on two cores"
+    )
 
     config: GlowConfig
 

@@ -50,8 +50,8 @@ def moved(recipe: Editor, means: Tensor, rows: Images, values: IntArray) -> Iter
 def class_flip(recipe: Editor, train: Images, test: Images, classifier: FeatureClassifier) -> float:
     """The share of images that the classifier sees as the class they were moved to."""
     means = means_of(recipe, train, train.labels)
-    hits = [classifier.predict(images) == other for _, other, images in moved(recipe, means, test, test.labels)]
-    return float(np.concatenate(hits).mean())
+    every = moved(recipe, means, test, test.labels)
+    return float(np.concatenate([classifier.predict(images) == other for _, other, images in every]).mean())
 
 
 def attribute_edits(recipe: Editor, train: CaptionedImages, test: CaptionedImages) -> dict[str, float]:

@@ -53,7 +53,9 @@ class RealNVPRecipe(FlowRecipe):
         # The paper's settings for CIFAR-10, at the size of its figure 4: Adam 1e-3, batch 64, 8 blocks of 64 channels.
         "full": {"*": RealNVPConfig(steps=100_000, batch_size=64, network="conv", width=64, blocks=8, average=0.9999)},
     }  # fmt: skip
-    expected: ClassVar[str] = "tiny on digits"
+    expected: ClassVar[str] = (
+        "tiny on digits: 2.095 bits a pixel, IW-64 1.938 (mixture of categoricals: 2.214), 20 s on two cores"
+    )
 
     config: RealNVPConfig
 
