@@ -110,7 +110,10 @@ class RBMRecipe(Recipe):
             ),
         },
     }  # fmt: skip
-    expected: ClassVar[str] = "to be measured"
+    expected: ClassVar[str] = (
+        "with hold_out, nats a validation digit: exact -18.0, tiny -17.2 by annealing (mixture of 100 Bernoullis, "
+        "test digits: -18.0); ten seconds"
+    )
 
     config: RBMConfig
     dataset: ImageDataset[Images]
