@@ -129,6 +129,8 @@ def test_only_the_answer_has_a_loss() -> None:
     assert targets.tolist() == [[no, no, no, x, end, no], [no, no, x, y, z, end]]
     assert question(tokenizer, "ab") == [user, a, b, assistant]
     assert tokenizer.decode(ids[0]) == "<|user|>ab<|assistant|>x<|end|>"
+    with pytest.raises(ValueError, match=r"'é' .*not among the 7 characters"):
+        tokenizer.encode("aé")
 
 
 def test_sums_of_three_digits() -> None:

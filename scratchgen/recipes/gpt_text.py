@@ -37,13 +37,17 @@ class Characters:
 
     def __init__(self, text: str, special: Sequence[str] = ()) -> None:
         self.vocab, self.special = CharVocab(text), tuple(special)
+        self._ids = {character: i for i, character in enumerate(self.vocab.characters)}
 
     def __len__(self) -> int:
         return len(self.vocab) + len(self.special)
 
     def encode(self, text: str) -> IntArray:
         """The ids of characters. Raises ValueError for those that the text had not."""
-        return self.vocab.encode(text)
+        try:
+            return np.array([self._ids[character] for character in text], np.int64)
+        except KeyError:
+            return self.vocab.encode(text)  # says which
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids."""
