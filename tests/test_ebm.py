@@ -221,15 +221,15 @@ def test_training_by_score_matching_finds_the_density() -> None:
 def test_the_buffer_keeps_ends_and_restarts_a_share() -> None:
     generator = Generator(0)
     buffer = ReplayBuffer(500, lambda n, g: sg.zeros(n, 3), generator)
-    buffer.put(np.arange(500), sg.arange(1, 501).float()[:, None].expand(500, 3))
+    buffer.put(sg.arange(500), sg.arange(1, 501).float()[:, None].expand(500, 3))
     rows, start = buffer.take(4000, 0.05, generator)
     again = (start.numpy() == 0).all(1)
     assert again.mean() == pytest.approx(0.05, abs=0.015)
-    np.testing.assert_array_equal(start.numpy()[~again, 0], rows[~again] + 1)
+    np.testing.assert_array_equal(start.numpy()[~again, 0], rows.numpy()[~again] + 1)
     assert not buffer.take(100, 0.0, generator)[1].eq(0).any()
     assert buffer.take(100, 1.0, generator)[1].eq(0).all()
     saved = buffer.state_dict()
-    buffer.put(np.array([7]), sg.full((1, 3), -1.0))
+    buffer.put(sg.tensor([7]), sg.full((1, 3), -1.0))
     assert saved["states"][7, 0].item() == 8
     buffer.load_state_dict(saved)
     assert buffer.states[7, 0].item() == 8

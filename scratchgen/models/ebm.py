@@ -198,14 +198,15 @@ class ReplayBuffer:
         self.fresh = fresh
         self.states = fresh(size, generator)
 
-    def take(self, count: int, restarts: float, generator: Generator) -> tuple[np.ndarray, Tensor]:
+    def take(self, count: int, restarts: float, generator: Generator) -> tuple[Tensor, Tensor]:
         """``count`` rows and the states to start from, of which each is a fresh one with probability ``restarts``."""
-        rows = np.asarray(generator.integers(0, len(self.states), (count,)))
-        again = np.asarray(generator.uniform((count,))) < restarts
-        mask = sg.as_tensor(again.reshape(-1, *[1] * (self.states.ndim - 1)), device=self.states.device)
+        device = self.states.device
+        rows = sg.randint(0, len(self.states), (count,), generator=generator, device=device)
+        again = sg.rand((count,), generator=generator, device=device) < restarts
+        mask = again.reshape(-1, *[1] * (self.states.ndim - 1))
         return rows, sg.where(mask, self.fresh(count, generator), self.states[rows])
 
-    def put(self, rows: np.ndarray, states: Tensor) -> None:
+    def put(self, rows: Tensor, states: Tensor) -> None:
         """Keep where the chains of ``rows`` have come to."""
         with sg.no_grad():
             self.states[rows] = states

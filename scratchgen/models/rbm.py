@@ -88,17 +88,12 @@ class RBM(nn.Module):
             c = self.hidden_bias - self.weight @ self.visible_offset
             return self.weight.detach(), b, c
 
-    def centre(self, data: Tensor, model: Tensor | None = None, rate: float = 1.0) -> None:
-        """Move the offsets towards mean activities, and the biases so that the distribution stays what it is.
-
-        ``data``, ``model``: visible units; with both, the offsets are the middle of the two means, otherwise the mean
-        of the data (Melchior et al. 2016, algorithm 1). ``rate``: of the moving average.
-        """
+    def centre(self, data: Tensor, rate: float = 1.0) -> None:
+        """Move the offsets towards the mean activities for visible units ``data``, and the biases so that the
+        distribution stays what it is (Melchior et al. 2016, algorithm 1). ``rate``: of the moving average."""
         with sg.no_grad():
-            samples = [data] if model is None else [data, model]
-            visible = sum(v.mean(0) for v in samples) / len(samples)
-            hidden = sum(self.hidden_mean(v).mean(0) for v in samples) / len(samples)
-            d_visible, d_hidden = rate * (visible - self.visible_offset), rate * (hidden - self.hidden_offset)
+            d_visible = rate * (data.mean(0) - self.visible_offset)
+            d_hidden = rate * (self.hidden_mean(data).mean(0) - self.hidden_offset)
             # (1) with the new offsets has the same slopes in v and in h: W (h - lambda) + b, W (v - mu) + c.
             self.visible_bias.add_(d_hidden @ self.weight)
             self.hidden_bias.add_(self.weight @ d_visible)
@@ -187,17 +182,16 @@ class Chains:
         self.visible = rbm.independent(count * temperatures, base, generator)
         self.swaps, self.tries = 0, 0
 
-    def advance(self, rbm: RBM, steps: int, generator: Generator) -> Sampled:
-        """Run the chains on; returns those at the machine's own temperature."""
+    def advance(self, rbm: RBM, steps: int, generator: Generator) -> Tensor:
+        """Run the chains on; returns the visible units of those at the machine's own temperature."""
         if self.temperatures == 1:
-            moved = rbm.gibbs(self.visible, steps, generator)
-            self.visible = moved.visible
-            return moved
+            self.visible = rbm.gibbs(self.visible, steps, generator).visible
+            return self.visible
         levels = np.linspace(1, 0, self.temperatures, dtype=np.float32)
         beta = sg.as_tensor(levels.repeat(self.count), device=self.base.device)
-        moved = rbm.gibbs(self.visible, steps, generator, beta=beta, base=self.base)
-        self.visible = self._traded(rbm, moved.visible, levels, generator)
-        return Sampled(*(part[: self.count] for part in (self.visible, moved.mean, moved.hidden)))
+        moved = rbm.gibbs(self.visible, steps, generator, beta=beta, base=self.base).visible
+        self.visible = self._traded(rbm, moved, levels, generator)
+        return self.visible[: self.count]
 
     def _traded(self, rbm: RBM, v: Tensor, levels: np.ndarray, generator: Generator) -> Tensor:
         """Chains (levels x count, visible) after each pair of neighbouring levels was offered to trade places.
@@ -205,9 +199,13 @@ class Chains:
         With log-densities f the probability is min(1, exp(f_r(v_s) + f_s(v_r) - f_r(v_r) - f_s(v_s))).
         """
         order = np.arange(len(v)).reshape(self.temperatures, self.count)
+
+        def at(rows: np.ndarray) -> Tensor:
+            return v[sg.as_tensor(rows.copy(), device=v.device)]
+
         with sg.no_grad():
             for level in range(self.temperatures - 1):
-                ours, theirs = v[order[level]], v[order[level + 1]]
+                ours, theirs = at(order[level]), at(order[level + 1])
                 here, there = float(levels[level]), float(levels[level + 1])
                 gain = rbm.tempered(theirs, here, self.base) + rbm.tempered(ours, there, self.base)
                 gain = gain - rbm.tempered(ours, here, self.base) - rbm.tempered(theirs, there, self.base)
@@ -215,7 +213,7 @@ class Chains:
                 traded = (sg.log(1 - uniform) < gain).numpy(force=True)  # 1 - uniform is never 0
                 order[level : level + 2, traded] = order[level : level + 2][::-1, traded]
                 self.swaps, self.tries = self.swaps + int(traded.sum()), self.tries + self.count
-            return v[order.reshape(-1)]
+            return at(order.reshape(-1))
 
     @property
     def swap_share(self) -> float:

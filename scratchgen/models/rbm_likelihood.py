@@ -153,7 +153,8 @@ def samples_of(rbm: RBM, forward: Annealed, generator: Generator, steps: int = 1
     weights = np.exp(forward.log_weights - forward.log_weights.max()).cumsum()
     uniform = np.asarray(generator.uniform((len(weights),), np.float64))
     rows = np.searchsorted(weights, uniform * weights[-1], side="right").clip(0, len(weights) - 1)
-    return rbm.gibbs(forward.visible[rows], steps, generator).visible
+    start = forward.visible[sg.as_tensor(rows, device=forward.visible.device)]
+    return rbm.gibbs(start, steps, generator).visible
 
 
 def exact_samples(rbm: RBM, count: int, generator: Generator) -> Tensor:

@@ -138,6 +138,7 @@ class EBMRecipe(Recipe):
         self.optimizer = sg.optim.Adam(self.model.parameters(), config.learning_rate, betas=(0.0, 0.999))
         self.average = sg.optim.EMA(self.model, config.average)
         self.steps_done = 0
+        self.report: dict[str, float] = {}  # of the last good step
         self.guard = Guard(self._guarded(), SNAPSHOT)
 
     def _guarded(self) -> dict[str, Any]:
@@ -191,6 +192,7 @@ class EBMRecipe(Recipe):
             return self._go_back(report)
         self._update(loss)
         self.guard.note(self.steps_done)
+        self.report = report
         return report | {"rollbacks": float(self.guard.rollbacks)}
 
     def _negative(self, count: int) -> Tensor:
@@ -214,11 +216,12 @@ class EBMRecipe(Recipe):
         self.average.update()
 
     def _go_back(self, report: dict[str, float]) -> dict[str, float]:
-        """To the last good state at half the rate; other random numbers follow. After too often, a NaN that stops."""
+        """To the last good state at half the rate; other random numbers follow. The report is that of the last good
+        step; after going back too often, a NaN that stops the trainer."""
         if not self.guard.roll_back():
             return dict.fromkeys(report, math.nan) | {"rollbacks": float(self.guard.rollbacks)}
         log.warning("ebm step %d: diverged, %s; back to the last good state at half the rate", self.steps_done, report)
-        return dict.fromkeys(report, 0.0) | {"rollbacks": float(self.guard.rollbacks)}
+        return self.report | {"rollbacks": float(self.guard.rollbacks)}
 
     def validate(self) -> dict[str, float]:
         return {}
@@ -320,7 +323,7 @@ class _Counts:
         self.recipe = recipe
 
     def state_dict(self) -> dict[str, Any]:
-        return {"steps_done": self.recipe.steps_done}
+        return {"steps_done": self.recipe.steps_done, "report": self.recipe.report}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.recipe.steps_done = state["steps_done"]
+        self.recipe.steps_done, self.recipe.report = state["steps_done"], state["report"]

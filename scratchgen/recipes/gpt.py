@@ -330,7 +330,8 @@ class GPTRecipe(TextRecipe):
             counted = metrics.WittenBell.fit(self.ids(train), len(self.tokenizer), max(GRAMS) - 1)
             losses = -counted.log_prob(self.ids(test))[:, 1:].mean(1)  # the first token is not predicted by us either
             return {f"{n}-gram": {"val_loss": float(losses[n - 1])} for n in GRAMS}
-        assert isinstance(train, Pairs) and isinstance(test, Pairs)
+        assert isinstance(train, Pairs)
+        assert isinstance(test, Pairs)
         values, counts = np.unique(train.target, return_counts=True)
         return {"commonest answer": {"exact_match": float(np.mean(np.array(test.target) == values[counts.argmax()]))}}
 
