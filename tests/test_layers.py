@@ -24,11 +24,11 @@ LAYERS = """
 kernels  | kernels                                         |
 core     | dtypes device rng tensor changes autograd recompute declare debug | kernels
 ops      | ops linalg                                      | kernels core
-nn       | nn                                              | core ops
+nn       | nn                                              | kernels core ops
 optim    | optim                                           | kernels core ops nn
 face     | scratchgen                                      | kernels core ops nn optim
 testing  | testing                                         | kernels core ops nn optim face
-models   | models                                          | core ops nn optim face
+models   | models                                          | kernels core ops nn optim face
 data     | data                                            |
 metrics  | metrics                                         |
 viz      | viz                                             |
@@ -40,7 +40,12 @@ cli      | cli __main__                                    | kernels core ops nn
 PEERS = {"torch", "jax", "tensorflow"}  # what the library is measured against, never what it computes with
 
 MAX_LINES = 450
-LONGER: dict[str, str] = {}  # a file's path, and why its reader is better served by one file than by two
+LONGER = {  # a file's path, and why its reader is better served by one file than by two
+    "kernels/conv2d/direct.py": "the geometry of all three ops: each prepares the tables that the others' loops read",
+    "kernels/conv2d/direct_loops.py": "tiles and the loops around them, compiled together under one version",
+    "kernels/conv2d/winograd_loops.py": "the loops of all three ops, which share their transforms",
+    "tests/fake_cupy.py": "one stand-in for one library",
+}
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def test_a_pair_is_one_matrix_product(monkeypatch):
     seen = []
     matmul = np.matmul
     monkeypatch.setattr(np, "matmul", lambda a, b: seen.append((a.shape, b.shape)) or matmul(a, b))
-    sg.einsum("bqhd,bkhd->bhqk", sg.ones(2, 5, 3, 4), sg.ones(2, 6, 3, 4))
+    sg.einsum("bqhd,bkhd->bhqk", *(sg.ones(2, n, 3, 4, dtype=sg.float64) for n in (5, 6)))  # NumPy's own product
     assert seen == [((2, 3, 5, 4), (2, 3, 4, 6))]
 
 
@@ -83,7 +83,8 @@ def test_a_long_chain_is_multiplied_in_a_cheap_order(monkeypatch):
     seen = []
     matmul = np.matmul
     monkeypatch.setattr(np, "matmul", lambda a, b: seen.append(a.shape[0] * a.shape[1] * b.shape[1]) or matmul(a, b))
-    sg.einsum("ij,jk,kl,l->i", sg.ones(50, 50), sg.ones(50, 50), sg.ones(50, 50), sg.ones(50))
+    square, vector = (sg.ones(*shape, dtype=sg.float64) for shape in ((50, 50), (50,)))
+    sg.einsum("ij,jk,kl,l->i", square, square, square, vector)
     assert sum(seen) == 3 * 50 * 50  # from the vector on; from the left it would be 2 * 50^3 + 50^2
 
 

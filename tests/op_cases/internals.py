@@ -27,6 +27,7 @@ INTERNALS: dict[str, tuple[Any, ...]] = {  # name -> inputs, and attributes last
         normal(2, 2, 3, 3), normal(2, 2, 2, 2),
         {"size": (2, 2), "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1},
     ),
+    "pool_gather": (normal(1, 1, 2, 2), np.array([[[[0, 3], [3, 1]]]]), {}),
     "pool_scatter": (normal(1, 1, 2, 2), np.array([[[[0, 3], [3, 1]]]]), {"size": (2, 2)}),
 }  # fmt: skip
 for name, (*inputs, attrs) in INTERNALS.items():

@@ -62,12 +62,12 @@ norm("rms_norm", lambda L, x, w: L.F.rms_norm(x, (4,), w), normal(3, 4), normal(
 norm("rms_norm over two dims", lambda L, x: L.F.rms_norm(x, (2, 3), eps=1e-2), normal(2, 2, 3))
 norm("group_norm", lambda L, x, w, b: L.F.group_norm(x, 2, w, b), normal(2, 4, 3), normal(4), normal(4))
 norm("group_norm without parameters", lambda L, x: L.F.group_norm(x, 1, eps=1e-2), normal(2, 2, 2, 2))
-norm("group_norm_silu", lambda L, x, w, b: L.F.group_norm_silu(x, 2, w, b), normal(2, 4, 3), normal(4), normal(4),
-     unlike_torch=NOT_IN_TORCH)  # fmt: skip
+norm("group_norm_silu", lambda L, x, w, b: L.F.group_norm_silu(x, 2, w, b, eps=1e-2), normal(2, 4, 3), normal(4),
+     normal(4), unlike_torch=NOT_IN_TORCH)  # fmt: skip
 norm("layer_norm_residual", lambda L, *xs: L.F.layer_norm_residual(*xs[:2], (4,), *xs[2:]), normal(3, 4), normal(3, 4),
      normal(4), normal(4), unlike_torch=NOT_IN_TORCH)  # fmt: skip
-norm("layer_norm_residual without parameters", lambda L, *xs: L.F.layer_norm_residual(*xs, (4,)), normal(3, 4),
-     normal(3, 4), unlike_torch=NOT_IN_TORCH)  # fmt: skip
+norm("layer_norm_residual without parameters", lambda L, *xs: L.F.layer_norm_residual(*xs, (4,), eps=1e-2),
+     normal(3, 4), normal(3, 4), unlike_torch=NOT_IN_TORCH)  # fmt: skip
 norm("instance_norm", lambda L, x, w, b: L.F.instance_norm(x, weight=w, bias=b), normal(2, 3, 4), normal(3), normal(3))
 norm("instance_norm of running statistics",
      lambda L, x: L.F.instance_norm(x, *running(L, x), use_input_stats=False, eps=1e-2), normal(2, 2, 3))  # fmt: skip
@@ -81,7 +81,8 @@ norm("batch_norm of images that tracks",
 norm("batch_norm_relu", lambda L, x, w, b: L.F.batch_norm_relu(x, None, None, w, b, True), normal(3, 2, 2), normal(2),
      normal(2), unlike_torch=NOT_IN_TORCH)  # fmt: skip
 norm("batch_norm_relu, leaky, that tracks",
-     lambda L, x, w: L.F.batch_norm_relu(x, *running(L, x), w, training=True, negative_slope=0.2),
+     lambda L, x, w: L.F.batch_norm_relu(
+         x, *running(L, x), w, training=True, momentum=0.3, eps=1e-2, negative_slope=0.2),
      normal(2, 2, 2, 2), normal(2), unlike_torch=NOT_IN_TORCH)  # fmt: skip
 norm("batch_norm_relu in evaluation", lambda L, x: L.F.batch_norm_relu(x, *running(L, x)), normal(3, 2, 2),
      unlike_torch=NOT_IN_TORCH)  # fmt: skip
