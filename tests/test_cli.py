@@ -174,3 +174,12 @@ def test_check_passes_for_an_op(capsys):
     status, out, _ = say(capsys, "check", "philox_bits")
     assert status == 0
     assert "pass" in out
+
+
+def test_help_shows_kinds_in_words_and_values_as_they_are_typed(capsys):
+    status, out, _ = say(capsys, "train", "vae", "--help")
+    lines = {line.split()[0]: " ".join(line.split()) for line in out.splitlines() if line.strip()}
+    assert status == 0
+    assert lines["network"].startswith("network dense or conv dense ")
+    assert lines["hidden"].startswith("hidden integers with commas between 256,256 ")
+    assert lines["conditional"].startswith("conditional true or false false ")

@@ -61,16 +61,29 @@ def parse_value(key: str, text: str, kind: Any) -> Any:
 
 
 def _kind_name(kind: Any) -> str:
-    if typing.get_origin(kind) is not None:
-        return str(kind).replace("typing.", "")
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return " or ".join(map(str, parts))
+    if origin is tuple:
+        plural = {int: "integers", float: "numbers", str: "texts"}
+        return f"{plural[parts[0]]} with commas between"
+    if origin is not None:
+        return " or ".join("none" if part is type(None) else _kind_name(part) for part in parts)
     return {int: "an integer", float: "a number", str: "a text", bool: "true or false"}.get(kind, kind.__name__)
+
+
+def _as_typed(value: Any) -> str:
+    """A value as ``--set`` takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def describe_settings(config: Any) -> str:
     """A table of a Config's fields for ``--help``: name, type, the preset's value, meaning."""
     kinds = field_types(type(config))
     rows = [
-        (f.name, _kind_name(kinds[f.name]), str(getattr(config, f.name)), f.metadata.get("help", ""))
+        (f.name, _kind_name(kinds[f.name]), _as_typed(getattr(config, f.name)), f.metadata.get("help", ""))
         for f in dataclasses.fields(config)
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
