@@ -90,6 +90,27 @@ DEVICE half_t from_float<half_t>(float x) {
 #endif
 }
 
+// Two numbers in the halves of a register, as fragments have them: `low` is the first.
+DEVICE unsigned pair_of(float low, float high, half_t) {
+#if ON_DEVICE
+    unsigned both;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+#else
+    return unsigned(from_float<half_t>(high).bits) << 16 | from_float<half_t>(low).bits;
+#endif
+}
+
+DEVICE unsigned pair_of(float low, float high, bfloat_t) {
+#if ON_DEVICE
+    unsigned both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+#else
+    return unsigned(from_float<bfloat_t>(high).bits) << 16 | from_float<bfloat_t>(low).bits;
+#endif
+}
+
 // --- several numbers in one access: 16 bytes are the most that a thread can load at once, and what memory likes best
 
 template <class T, int N>
@@ -210,6 +231,17 @@ DEVICE void load_matrix_2_transposed(unsigned to[2], const void* row) {
                  : "r"(shared_address(row)));
 #else
     emulate_load_matrix(to, 2, row, true, __LINE__);
+#endif
+}
+
+// Four matrices, each transposed.
+DEVICE void load_matrix_4_transposed(unsigned to[4], const void* row) {
+#if ON_DEVICE
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(row)));
+#else
+    emulate_load_matrix(to, 4, row, true, __LINE__);
 #endif
 }
 
