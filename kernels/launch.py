@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -44,6 +44,24 @@ class Changed:
     array: Any
 
 
+@dataclass(frozen=True)
+class Holding:
+    """A struct passed by value that holds addresses of arrays, for kernels that take any number of them.
+
+    ``record``: one structured number; its field ``address``, pointers in an array, is filled in here. ``arrays``: a row
+    of arrays (or ``Out``, ``Changed``) for each row of it, as many as there are.
+    """
+
+    record: np.ndarray
+    arrays: Sequence[Sequence[Any]]
+
+    def places(self) -> Iterator[tuple[np.ndarray, Any]]:
+        """Where in the record the address of each array belongs, and the array."""
+        for addresses, row in zip(self.record["address"], self.arrays):
+            for i, array in enumerate(row):
+                yield addresses[i : i + 1], array
+
+
 class Module:
     """A .cu file, named relative to this folder, and those instantiations of its kernels that are used."""
 
@@ -68,8 +86,9 @@ class Module:
     ) -> None:
         """Run ``kernel`` over ``grid`` blocks of ``block`` threads, with ``shared`` bytes of dynamic shared memory.
 
-        Arguments are contiguous arrays (``Out`` or ``Changed`` if the kernel writes them; None is a null pointer) and
-        NumPy scalars of exactly the parameter's type. An empty grid does nothing.
+        Arguments are contiguous arrays (``Out`` or ``Changed`` if the kernel writes them; None is a null pointer), NumPy
+        scalars of exactly the parameter's type, and structs that hold addresses (``Holding``). An empty grid does
+        nothing.
         """
         if kernel not in self.kernels:
             raise KeyError(f"{self.file} has no kernel {kernel!r}; it has: {', '.join(self.kernels)}")
@@ -80,26 +99,28 @@ class Module:
             raise ValueError(f"{kernel}: {prod(block):,} threads; a block has at most {MOST_THREADS:,}")
         if shared > MOST_SHARED:
             raise ValueError(f"{kernel}: {shared:,} bytes of shared memory; a block has at most {MOST_SHARED:,}")
-        arrays = [a.array if isinstance(a, (Out, Changed)) else a for a in arguments]
-        if any(isinstance(a, np.ndarray) and not a.flags.writeable for a in _written(arguments)):
+        given = [a for argument in arguments for a in _reached(argument)]
+        if any(isinstance(a, np.ndarray) and not a.flags.writeable for a in _written(given)):
             raise ValueError(f"{kernel}: an array to write to is read-only")
+        arrays = [_bare(a) for a in given]
         for a in arrays:
             if hasattr(a, "flags") and a.ndim and not a.flags.c_contiguous:
                 raise ValueError(f"{kernel}: arrays must be contiguous, got strides {a.strides} of shape {a.shape}")
         if array_module(*arrays) is np:
             self._emulate(kernel, grid, block, arguments, shared)
         else:
-            self._on_gpu(kernel, grid, block, arrays, shared)
+            self._on_gpu(kernel, grid, block, arguments, shared)
 
     def _emulate(self, kernel: str, grid: Any, block: Any, arguments: Sequence[Any], shared: int) -> None:
-        def mode(a: Any) -> tuple[Any, int]:
-            if isinstance(a, Out):
-                return a.array, emulate.OUTPUT
-            if isinstance(a, Changed):
-                return a.array, emulate.CHANGED
-            return a, emulate.INPUT if a is None or isinstance(a, np.ndarray) else emulate.VALUE
-
-        self._library.launch(kernel, grid, block, [mode(a) for a in arguments], shared)
+        passed: list[tuple[Any, int]] = []
+        held = []
+        for a in arguments:
+            if isinstance(a, Holding):
+                passed.append((a.record, emulate.VALUE))
+                held += [(place, *_mode(array)) for place, array in a.places()]
+            else:
+                passed.append(_mode(a))
+        self._library.launch(kernel, grid, block, passed, shared, held)
 
     @cached_property
     def _library(self) -> Any:
@@ -109,7 +130,7 @@ class Module:
         function = self._gpu_module.get_function(kernel)
         if shared > 48 << 10:  # more must be asked for
             function.max_dynamic_shared_size_bytes = shared
-        function(grid, block, tuple(0 if a is None else a for a in arguments), shared_mem=shared)
+        function(grid, block, tuple(_on_device(a) for a in arguments), shared_mem=shared)
 
     @cached_property
     def _gpu_module(self) -> Any:
@@ -120,8 +141,37 @@ class Module:
         )
 
 
+def _bare(argument: Any) -> Any:
+    return argument.array if isinstance(argument, (Out, Changed)) else argument
+
+
+def _reached(argument: Any) -> list[Any]:
+    """An argument, or the arrays whose addresses it holds."""
+    return [a for _, a in argument.places()] if isinstance(argument, Holding) else [argument]
+
+
 def _written(arguments: Sequence[Any]) -> list[Any]:
     return [a.array for a in arguments if isinstance(a, (Out, Changed))]
+
+
+def _mode(argument: Any) -> tuple[Any, int]:
+    """What the emulator is given: the array or number, and what the kernel may do with it."""
+    if isinstance(argument, Out):
+        return argument.array, emulate.OUTPUT
+    if isinstance(argument, Changed):
+        return argument.array, emulate.CHANGED
+    reads = argument is None or isinstance(argument, np.ndarray)
+    return argument, emulate.INPUT if reads else emulate.VALUE
+
+
+def _on_device(argument: Any) -> Any:
+    """What CuPy is given."""
+    if isinstance(argument, Holding):
+        for place, array in argument.places():
+            place[0] = _bare(array).data.ptr
+        return argument.record[()]
+    bare = _bare(argument)
+    return 0 if bare is None else bare
 
 
 def _three(size: int | Sequence[int]) -> tuple[int, ...]:

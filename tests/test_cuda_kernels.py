@@ -21,7 +21,8 @@ ON_GPU = {
 }
 CHOSEN = [(op, k.impl) for op, found in ON_GPU.items() for k in found if not k.study and op in kernels.comparable()]
 LADDER = [(op, k.impl) for op, found in ON_GPU.items() for k in found if k.study]
-IN_PLACE = ("adam", "ema")  # their kernels change their inputs, so they have tests of their own below
+# Their kernels change their inputs, so they have tests of their own, below and in test_cuda_many.py.
+IN_PLACE = ("adam", "adam_many", "ema", "ema_many", "norm_many", "scale_many")
 
 
 def error_of(got: Any, truth: Any) -> float:

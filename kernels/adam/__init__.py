@@ -4,7 +4,7 @@ from ..registry import provide
 from . import reference
 
 provide("scratchgen.kernels.adam.cpu", "cpu", "adam", "adam_many")
-provide("scratchgen.kernels.adam.cuda", "cuda", "adam")
-provide("scratchgen.kernels.adam.cuda", "emu", "adam")
+provide("scratchgen.kernels.adam.cuda", "cuda", "adam", "adam_many")
+provide("scratchgen.kernels.adam.cuda", "emu", "adam", "adam_many")
 
 __all__ = ["reference"]

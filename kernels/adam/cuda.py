@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ..launch import Changed, Module, blocks_for
+from ..arrays import array_module
+from ..launch import TYPES, Changed, Module, blocks_for
 from ..registry import kernel
-from .reference import adam_cost
+from ..tables import THREADS, alike, tables
+from . import reference
+from .reference import adam_cost, adam_many_cost
 
-MODULE = Module("adam/adam.cu", "adam")
+MODULE = Module("adam/adam.cu", *(f"{name}<{t}>" for t in TYPES.values() for name in ("adam", "adam_many")))
 STEP = np.dtype(
     [
         (name, np.float32)
@@ -24,13 +27,7 @@ def _in_one_run(param: Any, grad: Any, *moments: Any, **_: Any) -> bool:
     return grad.dtype == param.dtype and all(a.dtype == param.dtype and a.flags.c_contiguous for a in changed)
 
 
-@kernel("adam", impl="cuda", device="cuda emu", dtypes="f4", when=_in_one_run, cost=adam_cost)
-def adam(
-    param: Any,
-    grad: Any,
-    exp_avg: Any,
-    exp_avg_sq: Any,
-    max_exp_avg_sq: Any = None,
+def _step(
     *,
     step: int,
     lr: float,
@@ -39,8 +36,8 @@ def adam(
     weight_decay: float = 0.0,
     decoupled: bool = False,
     maximize: bool = False,
-) -> tuple[Any, ...]:
-    """One step in place."""
+) -> Any:
+    """The kernels' ``Step``."""
     beta1, beta2 = betas
     numbers = (
         -1.0 if maximize else 1.0,
@@ -53,14 +50,39 @@ def adam(
         (1 - beta2**step) ** 0.5,
         eps,
     )
+    return np.array(numbers, STEP)[()]
+
+
+_on_gpu: dict[str, Any] = {"impl": "cuda", "device": "cuda emu", "dtypes": "f4 f2"}
+
+
+@kernel("adam", when=_in_one_run, cost=adam_cost, **_on_gpu)
+def adam(
+    param: Any, grad: Any, exp_avg: Any, exp_avg_sq: Any, max_exp_avg_sq: Any = None, **options: Any
+) -> tuple[Any, ...]:
+    """One step in place."""
     changed = (exp_avg, exp_avg_sq, max_exp_avg_sq)
     MODULE.launch(
-        "adam",
+        f"adam<{TYPES[param.dtype.name]}>",
         *blocks_for(param.size),
         Changed(param),
-        grad if grad.flags.c_contiguous else grad.copy(order="C"),
+        array_module(grad).ascontiguousarray(grad),
         *map(Changed, changed),
         np.int64(param.size),
-        np.array(numbers, STEP)[()],
+        _step(**options),
     )
     return tuple(a for a in (param, *changed) if a is not None)
+
+
+@kernel("adam_many", cost=adam_many_cost, **_on_gpu)
+def adam_many(params: Any, grads: Any, exp_avgs: Any, exp_avg_sqs: Any, **options: Any) -> None:
+    """One step of each in place."""
+    grads = [array_module(g).ascontiguousarray(g) for g in grads]
+    if not alike(params, grads, exp_avgs, exp_avg_sqs):
+        for arrays in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
+            (adam if _in_one_run(*arrays) else reference.adam)(*arrays, **options)
+        return
+    name, step = f"adam_many<{TYPES[params[0].dtype.name]}>", _step(**options)
+    changed = [[Changed(a) for a in column] for column in (params, exp_avgs, exp_avg_sqs)]
+    for table, blocks in tables(changed[0], grads, *changed[1:]):
+        MODULE.launch(name, blocks, THREADS, table, step)

@@ -4,5 +4,7 @@ from ..registry import provide
 from . import reference
 
 provide("scratchgen.kernels.clip.cpu", "cpu", "norm_many", "scale_many")
+provide("scratchgen.kernels.clip.cuda", "cuda", "norm_many", "scale_many")
+provide("scratchgen.kernels.clip.cuda", "emu", "norm_many", "scale_many")
 
 __all__ = ["reference"]

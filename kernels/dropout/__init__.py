@@ -4,5 +4,7 @@ from ..registry import provide
 from . import cases, reference
 
 provide("scratchgen.kernels.dropout.cpu", "cpu", "dropout")
+provide("scratchgen.kernels.dropout.cuda", "cuda", "dropout")
+provide("scratchgen.kernels.dropout.cuda", "emu", "dropout")
 
 __all__ = ["cases", "reference"]

@@ -90,6 +90,7 @@ struct Argument {
     int mode;
     int item;       // bytes of an element
     int misplaced;  // the array's distance from 256-byte alignment on a device
+    void** held_at;  // where a struct among the arguments holds its address; null for an argument of its own
 };
 
 struct Options {

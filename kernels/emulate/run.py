@@ -92,6 +92,7 @@ class _Argument(ctypes.Structure):
         ("mode", ctypes.c_int),
         ("item", ctypes.c_int),
         ("misplaced", ctypes.c_int),
+        ("held_at", ctypes.c_void_p),
     ]
 
 
@@ -164,15 +165,25 @@ class Library:
         return [entry.parameters[i].kind.decode() for i in range(entry.count)]
 
     def launch(
-        self, kernel: str, grid: Sequence[int], block: Sequence[int], arguments: Sequence[tuple[Any, int]], shared: int
+        self,
+        kernel: str,
+        grid: Sequence[int],
+        block: Sequence[int],
+        arguments: Sequence[tuple[Any, int]],
+        shared: int,
+        held: Sequence[tuple[np.ndarray, Any, int]] = (),
     ) -> None:
         """Run ``kernel`` to its end. ``arguments``: values and their modes (INPUT, OUTPUT, CHANGED, VALUE).
+
+        ``held``: arrays that the kernel reaches by addresses in structs: the place of the address in a VALUE, the array,
+        its mode.
 
         Raises EmulatorError with what the kernel does wrong, TypeError where arguments do not fit its parameters.
         """
         settings = _settings.get(_DEFAULT)
         entry = self._entries[kernel]
-        packed, kept = _pack(kernel, entry, arguments)
+        packed, kept = _pack(kernel, entry, arguments, held)
+        arguments = [*arguments, *((array, mode) for _, array, mode in held)]
         report, counters = _Report(), _Counters()
         options = _Options(settings.schedule, settings.checks, settings.counters is not None)
         failed = _launch_function()(
@@ -202,11 +213,16 @@ class Library:
         )
 
 
-def _pack(kernel: str, entry: _Entry, arguments: Sequence[tuple[Any, int]]) -> tuple[Any, list[Any]]:
+def _pack(
+    kernel: str,
+    entry: _Entry,
+    arguments: Sequence[tuple[Any, int]],
+    held: Sequence[tuple[np.ndarray, Any, int]],
+) -> tuple[Any, list[Any]]:
     """The arguments as C sees them, and what must live until the launch is over."""
     if len(arguments) != entry.count:
         raise TypeError(f"{kernel} takes {entry.count} arguments, got {len(arguments)}")
-    packed, kept = (_Argument * max(1, len(arguments)))(), []
+    packed, kept = (_Argument * max(1, len(arguments) + len(held)))(), []
     for i, (value, mode) in enumerate(arguments):
         kind, size = entry.parameters[i].kind.decode(), entry.parameters[i].bytes
         if mode == VALUE:
@@ -214,17 +230,22 @@ def _pack(kernel: str, entry: _Entry, arguments: Sequence[tuple[Any, int]]) -> t
             if holder.dtype.kind.replace("V", "s") != kind or holder.itemsize != size:
                 raise TypeError(f"{kernel}: parameter {i} is a {_named(kind, size)}, got {holder.dtype}")
             kept.append(holder)
-            packed[i] = _Argument(holder.ctypes.data, holder.nbytes, mode, size, 0)
+            packed[i] = _Argument(holder.ctypes.data, holder.nbytes, mode, size, 0, None)
             continue
         if kind not in "pc" or (mode != INPUT and kind == "c"):
             raise TypeError(f"{kernel}: parameter {i} is a {_named(kind, size)}, got an array to write to or read")
         if value is None:
-            packed[i] = _Argument(None, 0, mode, size, 0)
+            packed[i] = _Argument(None, 0, mode, size, 0, None)
             continue
         if value.itemsize != size:
             raise TypeError(f"{kernel}: parameter {i} is a {_named(kind, size)}, got an array of {value.dtype}")
         kept.append(value)
-        packed[i] = _Argument(value.ctypes.data, value.nbytes, mode, size, misplaced(value))
+        packed[i] = _Argument(value.ctypes.data, value.nbytes, mode, size, misplaced(value), None)
+    for i, (place, array, mode) in enumerate(held, len(arguments)):
+        kept += [place, array]
+        packed[i] = _Argument(
+            array.ctypes.data, array.nbytes, mode, array.itemsize, misplaced(array), place.ctypes.data
+        )
     return packed, kept
 
 

@@ -325,6 +325,7 @@ int emulate_launch(const KernelEntry* kernel, const Image* image, const unsigned
         else std::memcpy(here, a.data, a.bytes);
         values[i] = a.data ? here : nullptr;  // an absent array is a null pointer
         pointers[i] = &values[i];
+        if (a.held_at) *a.held_at = values[i];
         const int shift = a.item >= 4 ? 2 : a.item == 2 ? 1 : 0;
         if (a.data) launch.regions.push_back({here, a.bytes, Place::global, a.mode, i, shift, nullptr});
     }

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import kernels
 from ..autograd import mark_changed
-from ..device import cpu
+from ..device import Device
 from ..tensor import Tensor
 from .optimizer import Optimizer, gradient, zeros_like
 
@@ -46,17 +46,18 @@ class Adam(Optimizer):
         super().__init__(params, defaults)
 
     def update_all(self, params: list[Tensor], group: dict[str, Any]) -> None:
-        """On the CPU all parameters that have taken equally many steps go into one call."""
-        if group["amsgrad"] or any(p.device is not cpu for p in params) or "adam" in kernels.overrides():
+        """All parameters of a device that have taken equally many steps go into one call."""
+        if not params or group["amsgrad"] or "adam" in kernels.overrides():
             super().update_all(params, group)
             return
-        by_step: defaultdict[int, list[Tensor]] = defaultdict(list)
+        together: defaultdict[tuple[int, Device], list[Tensor]] = defaultdict(list)
         for param in params:
-            by_step[self._counted(param, self.state[param], group)].append(param)
-        for step, alike in by_step.items():
+            together[self._counted(param, self.state[param], group), param.device].append(param)
+        for (step, device), alike in together.items():
             moments = [[self.state[p][name].array for p in alike] for name in ("exp_avg", "exp_avg_sq")]
             arrays = ([p.array for p in alike], [p.grad.array for p in alike], *moments)  # type: ignore[union-attr]
-            kernels.select("adam_many", "cpu", (alike[0].array,), {}).fn(*arrays, step=step, **self._options(group))
+            chosen = kernels.select("adam_many", device.type, (alike[0].array,), {})
+            chosen.fn(*arrays, step=step, **self._options(group))
             for array in chain(arrays[0], *moments):
                 mark_changed(array)
 

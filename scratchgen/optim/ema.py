@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from .. import kernels
 from ..autograd import mark_changed
-from ..device import cpu
+from ..device import Device
 from ..nn.module import Module, copy_state
 from ..nn.parameter import Parameter
 from ..tensor import Tensor, wrap
@@ -45,18 +46,18 @@ class EMA:
         self._check_not_swapped("update")
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
         self.updates += 1
-        together = []
+        together: defaultdict[Device, list[tuple[Any, Any]]] = defaultdict(list)
         for t, average in self._pairs():
             if not isinstance(t, Parameter):
                 average.array[...] = t.array
-            elif t.device is cpu and t.dtype == np.float32 and "ema" not in kernels.overrides():
-                together.append((average.array, t.array))
+            elif t.dtype == np.float32 and "ema" not in kernels.overrides():
+                together[t.device].append((average.array, t.array))
             else:
                 arrays = average.array, t.array
                 kernels.select("ema", t.device.type, arrays, {}).fn(*arrays, decay=decay)
-        if together:
-            averages, values = zip(*together)
-            kernels.select("ema_many", "cpu", averages[:1], {}).fn(averages, values, decay=decay)
+        for device, pairs in together.items():
+            averages, values = zip(*pairs)
+            kernels.select("ema_many", device.type, averages[:1], {}).fn(averages, values, decay=decay)
 
     def _check_not_swapped(self, call: str) -> None:
         if self._swapped:
