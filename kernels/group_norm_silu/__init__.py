@@ -4,5 +4,7 @@ from ..registry import provide
 from . import cases, reference
 
 provide("scratchgen.kernels.group_norm_silu.cpu", "cpu", "group_norm_silu", "group_norm_silu_vjp")
+provide("scratchgen.kernels.group_norm_silu.cuda", "cuda", "group_norm_silu", "group_norm_silu_vjp")
+provide("scratchgen.kernels.group_norm_silu.cuda", "emu", "group_norm_silu", "group_norm_silu_vjp")
 
 __all__ = ["cases", "reference"]
