@@ -1,0 +1,301 @@
+"""``check_vjp`` and ``check_dot``: is every derivative of a function, to a given order, what an oracle says it is?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .differences import Estimate
+from .judge import Judgement, judge
+from .kinks import KINKS, around_kinks, check_subgradient
+from .oracles import EPS, Oracle, flat, nudge, orthonormal
+from .report import Evidence, Report, Verdict, together
+from .subject import Arrays, Subject
+
+CLOSER = 50  # how much smaller the steps of a second opinion are
+ALONE = 1e-3  # a variable whose part of the derivative is smaller than this of the largest is checked by itself
+LOCATED = 3000  # with at most so many numbers in its variables, a failure says which of them is furthest off
+BESIDE_VALUES = 1e-3  # a derivative this much smaller than value / argument is measured by those instead
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the checks of derivatives have in common; see ``check_vjp``."""
+
+    k: int = 6
+    method: str = "auto"
+    resolution: float = 1e-7
+    step: float = 0.02
+
+
+def check_vjp(
+    f: Callable[..., Any],
+    xs: Any,
+    *,
+    k: int = 6,
+    order: int = 2,
+    kinks: str = "avoid",
+    reference: Callable[..., Any] | None = None,
+    method: str = "auto",
+    resolution: float = 1e-7,
+    step: float = 0.02,
+    seed: int = 0,
+    device: Any = "cpu",
+    name: str | None = None,
+    raises: bool = True,
+) -> Report:
+    """Check the derivatives of ``f`` to ``order`` at ``xs``, in float64.
+
+    ``xs``: the inputs as arrays, or a ``Case``; floating ones are variables, others are passed as they are. ``f`` maps
+    Tensors to a Tensor or a tuple of them. U'J V is compared for ``k`` random orthonormal cotangents U and directions
+    V: with J'U by the engine, and with J V by an oracle (``method``, see ``oracles.py``) that differentiates ``f``, or
+    ``reference`` on arrays. The vjp is then itself a function of inputs and cotangent, checked the same way.
+
+    The verdict is ``inconclusive`` where a relative error of ``resolution`` could go unseen. ``kinks``: what to do
+    where the function has one: ``avoid`` it by moving the inputs; check that the gradient is a ``subgradient`` there
+    (first order); or count it as an ``error``. ``raises``: GradientError for a failure, Inconclusive for such.
+    """
+    if kinks not in KINKS:
+        raise ValueError(f"unknown kinks={kinks!r}; expected one of {', '.join(KINKS)}")
+    settings = Settings(k, method, resolution, step)
+    subject = Subject(f, xs, name=name, reference=reference, device=device)
+    if kinks == "subgradient":
+        report = check_subgradient(subject, settings.step, seed) or _orders(subject, order, settings, seed)
+    else:
+        report = _orders(subject, order, settings, seed)
+        if not report.passed:
+            report = around_kinks(report, kinks, seed, subject, lambda at: _orders(at, order, settings, seed))
+    return report.demand() if raises else report
+
+
+def check_dot(
+    f: Callable[..., Any],
+    xs: Any,
+    *,
+    k: int = 8,
+    jvp: str | Callable[..., Any] = "auto",
+    reference: Callable[..., Any] | None = None,
+    resolution: float = 1e-7,
+    step: float = 0.02,
+    seed: int = 0,
+    device: Any = "cpu",
+    name: str | None = None,
+    raises: bool = True,
+) -> Report:
+    """The dot test <u, J v> = <J'u, v> for ``k`` random pairs (u, v), first order only.
+
+    ``jvp`` gives J v, independently of the backward pass under test: a method of ``oracles.py``, or a function of
+    (inputs, directions), lists of arrays, that returns the derivative of each floating output, exact to rounding.
+    """
+    subject = Subject(f, xs, name=name, reference=reference, device=device)
+    rng = np.random.default_rng(seed)
+    ys, xs = subject.outputs(), subject.variables
+    if not flat(xs).size or not flat(ys).size:
+        return Report("dot", subject.name, Verdict.PASS, case_id=subject.case_id)
+    settings = Settings(k, "auto" if callable(jvp) else jvp, resolution, step)
+    level = _Level(subject, settings, [[rng.standard_normal(y.shape) for y in ys] for _ in range(k)], False)
+    directions = [[rng.standard_normal(x.shape) for x in xs] for _ in range(k)]
+    given = None
+    if callable(jvp):
+        given = [Estimate(level.oracle.project(list(jvp(list(subject.arrays), v))), 0.0) for v in directions]
+    report = level.report("dot", directions, given, rows=lambda j: [j])
+    return report.demand() if raises else report
+
+
+def _orders(subject: Subject, order: int, settings: Settings, seed: int) -> Report:
+    """The check of every order up to ``order``, as far as the orders below pass."""
+    rng = np.random.default_rng(seed)
+    parts: list[Report] = []
+    current = subject
+    for level in range(1, order + 1):
+        parts.append(_one_order(current, level, level < order, settings, rng))
+        if not parts[-1].passed:
+            break
+        if level < order:
+            current = current.derivative([np.asarray(rng.standard_normal(y.shape)) for y in current.outputs()])
+    return together("vjp", subject.name, parts)
+
+
+def _one_order(subject: Subject, order: int, recorded: bool, settings: Settings, rng: np.random.Generator) -> Report:
+    check = f"derivative of order {order}"
+    ys = subject.outputs()
+
+    def told(verdict: Verdict, message: str = "") -> Report:
+        return Report(check, subject.name, verdict, case_id=subject.case_id, message=message)
+
+    if not all(np.isfinite(y).all() for y in ys):
+        return told(Verdict.INCONCLUSIVE, "the function is not finite here")
+    if not all(np.array_equal(a, b) for a, b in zip(ys, subject.outputs())):
+        return told(Verdict.INCONCLUSIVE, "two calls with the same inputs give different values")
+    us = orthonormal(settings.k, [y.shape for y in ys], rng)
+    if not us or not flat(subject.variables).size:
+        return told(Verdict.PASS)
+    level = _Level(subject, settings, us, recorded)
+    parts = []
+    for group in level.groups():
+        inside = [x.shape if i in group else (0,) for i, x in enumerate(subject.variables)]
+        directions = [
+            [v if i in group else np.zeros(x.shape) for i, (v, x) in enumerate(zip(vs, subject.variables))]
+            for vs in orthonormal(settings.k, inside, rng)
+        ]
+        if directions:
+            parts.append(level.report(check, directions))
+    return together(check, subject.name, parts)
+
+
+class _Level:
+    """One order of derivative of one subject: gradients of all cotangents by the engine, and the oracle beside them.
+
+    ``recorded``: the first cotangent's gradient is also taken as it is computed when a higher order is to follow,
+    which may be by another rule; it is one more row.
+    """
+
+    def __init__(self, subject: Subject, settings: Settings, us: list[Arrays], recorded: bool) -> None:
+        self.subject, self.settings = subject, settings
+        self.us = us + us[:1] if recorded else us
+        self.recorded = recorded
+        self.oracle = Oracle(subject, self.us, settings.method, settings.step)
+        self.gradients = self._gradients(subject.variables, self.us)
+        self._spread: list[np.ndarray] = []
+        values = self.oracle.project(subject.outputs()).astype(np.float64)
+        reach = float(np.max(np.abs(flat(subject.variables)), initial=1.0))
+        self._slope = float(np.sqrt(np.mean(values**2))) / reach  # what a derivative may be made of, if it cancels
+
+    def _gradients(self, xs: Arrays, us: list[Arrays]) -> np.ndarray:
+        found = [
+            flat(self.subject.gradients(u, xs, self.recorded and i == len(us) - 1)) for i, u in enumerate(us)
+        ]
+        return np.stack(found)
+
+    def groups(self) -> list[list[int]]:
+        """The variables that are checked together: all, but for those with too small a part to be seen beside others."""
+        ends = np.cumsum([x.size for x in self.subject.variables])[:-1]
+        sizes = [float(np.linalg.norm(np.nan_to_num(part))) for part in np.split(self.gradients, ends, axis=1)]
+        alone = [i for i, size in enumerate(sizes) if size < ALONE * max(sizes)]
+        return [[i for i in range(len(sizes)) if i not in alone], *([i] for i in alone)]
+
+    def report(
+        self,
+        check: str,
+        directions: list[Arrays],
+        given: list[Estimate] | None = None,
+        rows: Callable[[int], list[int]] | None = None,
+    ) -> Report:
+        """The verdict on all directions; ``rows``: which cotangents each is compared at, by default all."""
+        inside = np.any([flat(v) != 0 for v in directions], axis=0)
+        lengths = np.linalg.norm(self.gradients[:, inside], axis=1)
+        ours = [self.gradients @ flat(v) for v in directions]
+        goal = float(np.max(lengths, initial=0.0)) * 1e-15
+        estimates = given or [self.oracle.derivative(v, goal) for v in directions]
+        scale = self._scale(ours, estimates)
+        judged = []
+        for j, (mine, first, v) in enumerate(zip(ours, estimates, directions)):
+            at = np.array(rows(j)) if rows else np.arange(len(self.us))
+
+            def pick(estimate: Estimate, at: np.ndarray = at) -> Estimate:
+                return Estimate(np.asarray(estimate.value)[at], estimate.error)
+
+            judged.append(
+                judge(
+                    mine[at],
+                    lengths[at] * float(np.linalg.norm(flat(v))),
+                    self.settings.resolution * scale,
+                    pick(first) if np.ndim(first.value) else first,
+                    lambda v=v, pick=pick: [] if given else [pick(e) for e in self._others(v)],
+                    lambda v=v, at=at: self._noise(v, at),
+                )
+            )
+        return self._told(check, judged, directions, scale, rows)
+
+    def _scale(self, ours: list[np.ndarray], estimates: list[Estimate]) -> float:
+        """The usual size of a projected derivative; that of value by argument, where it is nearly zero."""
+        numbers = [np.ravel(e.value) for e in estimates if e.error < np.inf] + ours
+        finite = np.concatenate(numbers).astype(np.float64)
+        finite = finite[np.isfinite(finite)]
+        size = float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
+        return max(size, BESIDE_VALUES * self._slope, 1e-300)
+
+    def _others(self, v: Arrays) -> list[Estimate]:
+        closer = self.settings.step / CLOSER
+        found = [self.oracle.derivative(v, step=closer)]
+        if self.oracle.method != "richardson":
+            found.append(self.oracle.derivative(v, method="richardson", step=closer))
+        return [e if np.ndim(e.value) else Estimate(np.full(len(self.us), np.nan), e.error) for e in found]
+
+    def _noise(self, v: Arrays, at: np.ndarray) -> float:
+        """How far the projections of the gradients move when inputs and cotangents move by a unit in the last place."""
+        if not self._spread:
+            rng = np.random.default_rng(7)
+            for _ in range(2):
+                moved = self._gradients(nudge(self.subject.variables, rng), [nudge(u, rng) for u in self.us])
+                self._spread.append(moved - self.gradients)
+        return max(4 * EPS * self._slope, *(float(np.max(np.abs(spread @ flat(v))[at])) for spread in self._spread))
+
+    def _told(
+        self,
+        check: str,
+        judged: list[Judgement],
+        directions: list[Arrays],
+        scale: float,
+        rows: Callable[[int], list[int]] | None,
+    ) -> Report:
+        rank = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
+        j = min(range(len(judged)), key=lambda j: (rank.index(judged[j].verdict), -judged[j].error))
+        worst = judged[j]
+        row = rows(j)[worst.row] if rows else worst.row
+        message, evidence = "", None
+        if worst.verdict is not Verdict.PASS:
+            mine = float(self.gradients[row] @ flat(directions[j]))
+            theirs = float(np.ravel(worst.oracle.value)[worst.row]) if worst.oracle.error < np.inf else float("nan")
+            what = "recorded derivative" if self.recorded and row == len(self.us) - 1 else "derivative"
+            message = (
+                f"{what} along random direction {j + 1} is {mine!r}, the oracle ({self.oracle.method}) says "
+                f"{theirs!r} +- {worst.bar:.1e}"
+            )
+            if worst.verdict is Verdict.FAIL:
+                message += f": relative error {worst.error / scale:.1e}" + self._located(row)
+            else:
+                message += (
+                    f", which does not tell to {self.settings.resolution:.0e}: is there a kink or a pole nearby? "
+                    "Move the inputs or take another step"
+                )
+            u, v = tuple(self.us[row]), tuple(directions[j])
+            evidence = Evidence(self.subject, u, v, self.oracle.method, worst.error)
+        return Report(
+            check,
+            self.subject.name,
+            worst.verdict,
+            max(x.error for x in judged) / scale,
+            max(x.bar for x in judged) / scale,
+            self.subject.case_id,
+            message,
+            self.oracle.method,
+            evidence=evidence,
+        )
+
+    def _located(self, row: int) -> str:
+        """Where the gradient of one cotangent is wrong: the element of each variable that is furthest off."""
+        xs = self.subject.variables
+        if flat(xs).size > LOCATED:
+            return ""
+        lines = []
+        oracle = Oracle(self.subject, [self.us[row]], self.oracle.method, self.settings.step)
+        ends = np.cumsum([x.size for x in xs])[:-1]
+        for i, (x, part) in enumerate(zip(xs, np.split(self.gradients[row], ends))):
+            numeric = np.zeros(x.shape)
+            for at in np.ndindex(x.shape):
+                unit = [np.zeros(v.shape) for v in xs]
+                unit[i][at] = 1.0
+                numeric[at] = np.ravel(oracle.derivative(unit).value)[0]
+            if x.size:
+                g = part.reshape(x.shape)
+                at = np.unravel_index(np.argmax(np.abs(np.nan_to_num(g - numeric, nan=np.inf))), x.shape)
+                place = ", ".join(map(str, at))
+                lines.append(
+                    f"\n  variable {i} {list(x.shape)}: {g[at]:.12g} at [{place}], where the oracle says "
+                    f"{numeric[at]:.12g}"
+                )
+        return "".join(lines)
