@@ -69,11 +69,17 @@ class Problem:
         return self.xp.empty(shape[: self.lead] + (1,) * (len(shape) - self.lead), np.float32)
 
 
-def forward(problem: Problem, eps: float, center: bool = True, version: str = "cuda") -> tuple[Any, Any, Any]:
-    """y, mean (None without ``center``) and rstd."""
+def forward(
+    problem: Problem, eps: float, center: bool = True, version: str = "cuda", residual: Any = None
+) -> tuple[Any, Any, Any, Any]:
+    """y, mean (None without ``center``) and rstd; and x + ``residual``, of which these are (None without)."""
     p = problem
     y, rstd, mean = p.xp.empty_like(p.x), p.statistic(), p.statistic() if center else None
-    arrays = p.x, p.weight, p.bias, Out(y), Out(mean), Out(rstd), *p.sizes, np.float32(eps)
+    total = None if residual is None else p.xp.empty_like(p.x)
+    residual = None if residual is None else p.xp.ascontiguousarray(residual)
+    behind = Out(mean), Out(rstd), *p.sizes, np.float32(eps)
+    arrays = p.x, p.weight, p.bias, Out(y), *behind
+    with_residual = p.x, residual, p.weight, p.bias, Out(y), Out(total), *behind
     t, centered = p.type, str(center).lower()
     if version == "cuda-1-thread-per-row":
         MODULE.launch(f"layer_norm_thread<{t}>", -(-p.rows // 128), 128, *arrays)
@@ -84,19 +90,22 @@ def forward(problem: Problem, eps: float, center: bool = True, version: str = "c
     else:
         for per, threads in HELD if version == "cuda" else ():
             if p.width <= per * threads:
-                aligned = np.int32(_aligned(p.width, p.x, p.weight, p.bias))
+                aligned = np.int32(_aligned(p.width, p.x, residual, p.weight, p.bias))
                 name, beside = f"layer_norm_registers<{t}, {per}, {threads}, {centered}>", THREADS // threads
-                MODULE.launch(name, -(-p.rows // beside), (threads, beside), *arrays, aligned)
+                MODULE.launch(name, -(-p.rows // beside), (threads, beside), *with_residual, aligned)
                 break
         else:
-            MODULE.launch(f"layer_norm_welford<{t}, {THREADS}, {centered}>", p.rows, THREADS, *arrays)
-    return y, mean, rstd
+            MODULE.launch(f"layer_norm_welford<{t}, {THREADS}, {centered}>", p.rows, THREADS, *with_residual)
+    return y, mean, rstd, total
 
 
-def backward(problem: Problem, g: Any, mean: Any, rstd: Any) -> tuple[Any, Any, Any]:
-    """Gradients in x, weight and bias; those of absent parameters are None."""
+def backward(problem: Problem, g: Any, mean: Any, rstd: Any, other: Any = None) -> tuple[Any, Any, Any]:
+    """Gradients in x, weight and bias; those of absent parameters are None.
+
+    ``other``: a gradient that arrives at x on another way.
+    """
     p, t, centered = problem, problem.type, str(mean is not None).lower()
-    g = p.xp.ascontiguousarray(g)
+    g, other = (None if a is None else p.xp.ascontiguousarray(a) for a in (g, other))
     mean, rstd = (None if s is None else p.xp.ascontiguousarray(s, np.float32) for s in (mean, rstd))
     dx = p.xp.empty_like(p.x)
     dweight, dbias = (None if a is None else p.xp.zeros_like(a) for a in (p.weight, p.bias))
@@ -109,16 +118,16 @@ def backward(problem: Problem, g: Any, mean: Any, rstd: Any) -> tuple[Any, Any, 
             blocks = -(-min(p.rows, GROUPS) // beside)
             groups = blocks * beside
             sums = [None if d is None else p.xp.empty((groups, p.width), np.float32) for d in (dweight, dbias)]
-            aligned = np.int32(_aligned(p.width, p.x, p.weight, g))
+            aligned = np.int32(_aligned(p.width, p.x, p.weight, g, other))
             name = f"layer_norm_vjp_registers<{t}, {per}, {threads}, {centered}>"
-            outputs = map(Out, (dx, *sums))
-            MODULE.launch(name, blocks, (threads, beside), g, p.x, p.weight, mean, rstd, *outputs, *p.sizes, aligned)
+            inputs, outputs = (g, p.x, p.weight, mean, rstd, other), map(Out, (dx, *sums))
+            MODULE.launch(name, blocks, (threads, beside), *inputs, *outputs, *p.sizes, aligned)
             for parts, total in zip(sums, (dweight, dbias)):
                 if parts is not None:
                     MODULE.launch(f"column_sums<float, {t}>", *columns, parts, Out(total), np.int32(groups), p.sizes[1])
             return dx, dweight, dbias
     name = f"layer_norm_vjp_long<{t}, {THREADS}, {centered}>"
-    MODULE.launch(name, p.rows, THREADS, g, p.x, p.weight, mean, rstd, Out(dx), *p.sizes)
+    MODULE.launch(name, p.rows, THREADS, g, p.x, p.weight, mean, rstd, other, Out(dx), *p.sizes)
     if dweight is not None:
         name = f"layer_norm_dweight<{t}, {centered}>"
         MODULE.launch(name, *columns, g, p.x, mean, rstd, Out(dweight), *p.sizes)
@@ -133,7 +142,7 @@ _on_gpu: dict[str, Any] = {"device": "cuda emu", "dtypes": "f4 f2"}
 def _step(version: str, **options: Any) -> None:
     @kernel("layer_norm", impl=version, cost=value_cost, **options, **_on_gpu)
     def layer_norm(x: Any, weight: Any, bias: Any, *, normalized_shape: tuple[int, ...], eps: float) -> Any:
-        return forward(Problem(x, weight, bias, normalized_shape), eps, version=version)
+        return forward(Problem(x, weight, bias, normalized_shape), eps, version=version)[:3]
 
 
 _step("cuda")

@@ -75,17 +75,25 @@ __global__ void layer_norm_warp(const T* __restrict__ x, const T* __restrict__ w
 }
 
 // 4. The row in registers (row.cuh): read once in packs of 16 bytes, mean and variance from there, written once.
-// Without CENTER it is RMS norm: no mean, and the variance is about 0.
+// Without CENTER it is RMS norm: no mean, and the variance is about 0. With `residual`, the norm is that of x + residual,
+// which is left in `total`; null without.
 template <class T, int PER, int THREADS, bool CENTER>
 __global__ void __launch_bounds__(256)
-    layer_norm_registers(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
-                         T* __restrict__ y, float* __restrict__ means, float* __restrict__ rstds, int rows, int width,
-                         float eps, int aligned) {
+    layer_norm_registers(const T* __restrict__ x, const T* __restrict__ residual, const T* __restrict__ weight,
+                         const T* __restrict__ bias, T* __restrict__ y, T* __restrict__ total,
+                         float* __restrict__ means, float* __restrict__ rstds, int rows, int width, float eps,
+                         int aligned) {
     using Held = Row<T, PER, THREADS>;
     const long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y;
     if (row >= rows) return;  // whole warps; a block that shares a row has no other
     Held mine, scale, shift;
     mine.read(x + row * width, width, aligned, 0);
+    if (CENTER && residual) {
+        Held other;
+        other.read(residual + row * width, width, aligned, 0);
+        mine.each([&](float& v, int p, int i) { v = to_float(from_float<T>(v + other.value[p][i])); });
+        mine.write(total + row * width, width, aligned);
+    }
     if (weight) scale.read(weight, width, aligned, 0);
     if (bias) shift.read(bias, width, aligned, 0);
     float mean = 0, variance = 0;
@@ -112,15 +120,22 @@ __global__ void __launch_bounds__(256)
 
 // 5. Rows that fit in no registers: mean and variance in one pass (moments.cuh). Two reads and a write.
 template <class T, int THREADS, bool CENTER>
-__global__ void layer_norm_welford(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
-                                   T* __restrict__ y, float* __restrict__ means, float* __restrict__ rstds, int rows,
-                                   int width, float eps) {
-    x += (long long)blockIdx.x * width;
-    y += (long long)blockIdx.x * width;
+__global__ void layer_norm_welford(const T* __restrict__ x, const T* __restrict__ residual,
+                                   const T* __restrict__ weight, const T* __restrict__ bias, T* __restrict__ y,
+                                   T* __restrict__ total, float* __restrict__ means, float* __restrict__ rstds,
+                                   int rows, int width, float eps) {
+    const long long start = (long long)blockIdx.x * width;
+    x += start;
+    y += start;
+    // A thread reads again what it has written itself.
+    const auto summed = [&](int j) { return CENTER && residual ? to_float(total[start + j]) : to_float(x[j]); };
+    if (CENTER && residual)
+        for (int j = threadIdx.x; j < width; j += THREADS)
+            total[start + j] = from_float<T>(to_float(x[j]) + to_float(residual[start + j]));
     float mean = 0, variance = 0;
     if constexpr (CENTER) {
         Moments row;
-        for (int j = threadIdx.x; j < width; j += THREADS) row.add(to_float(x[j]));
+        for (int j = threadIdx.x; j < width; j += THREADS) row.add(summed(j));
         row.join_block<THREADS>();
         mean = row.mean;
         variance = row.squares / width;
@@ -130,7 +145,7 @@ __global__ void layer_norm_welford(const T* __restrict__ x, const T* __restrict_
     }
     const float rstd = 1.0f / sqrtf(variance + eps);
     for (int j = threadIdx.x; j < width; j += THREADS)
-        y[j] = from_float<T>((to_float(x[j]) - mean) * rstd * parameter(weight, j, 1) + parameter(bias, j, 0));
+        y[j] = from_float<T>((summed(j) - mean) * rstd * parameter(weight, j, 1) + parameter(bias, j, 0));
     if (threadIdx.x == 0) {
         if (CENTER) means[blockIdx.x] = mean;
         rstds[blockIdx.x] = rstd;
@@ -152,13 +167,14 @@ DEVICE void leave_sums(const float sums[Held::PACKS][Held::N], float* to, int gr
 }
 
 // Each group of THREADS takes every so-manieth row and keeps its own sums for weight and bias in registers, which it
-// leaves in row `group` of dweights and dbiases (null if not wanted); column_sums adds those up.
+// leaves in row `group` of dweights and dbiases (null if not wanted); column_sums adds those up. beside: a gradient that
+// arrives at x on another way, or null.
 template <class T, int PER, int THREADS, bool CENTER>
 __global__ void __launch_bounds__(THREADS > 256 ? THREADS : 256, 1)
     layer_norm_vjp_registers(const T* __restrict__ g, const T* __restrict__ x, const T* __restrict__ weight,
-                             const float* __restrict__ means, const float* __restrict__ rstds, T* __restrict__ dx,
-                             float* __restrict__ dweights, float* __restrict__ dbiases, int rows, int width,
-                             int aligned) {
+                             const float* __restrict__ means, const float* __restrict__ rstds,
+                             const T* __restrict__ beside, T* __restrict__ dx, float* __restrict__ dweights,
+                             float* __restrict__ dbiases, int rows, int width, int aligned) {
     using Held = Row<T, PER, THREADS>;
     const int group = blockIdx.x * blockDim.y + threadIdx.y, groups = gridDim.x * blockDim.y;
     Held scale;
@@ -182,6 +198,10 @@ __global__ void __launch_bounds__(THREADS > 256 ? THREADS : 256, 1)
         total = CENTER ? reduce<Sum, THREADS>(total) / width : 0;
         along = reduce<Sum, THREADS>(along) / width;
         slope.each([&](float& h, int p, int i) { h = (h - total - value.value[p][i] * along) * rstd; });
+        if (CENTER && beside) {
+            value.read(beside + row * width, width, aligned, 0);
+            slope.each([&](float& h, int p, int i) { h += value.value[p][i]; });
+        }
         slope.write(dx + row * width, width, aligned);
     }
     leave_sums<Held>(dweight, dweights, group, width);
@@ -192,7 +212,7 @@ __global__ void __launch_bounds__(THREADS > 256 ? THREADS : 256, 1)
 template <class T, int THREADS, bool CENTER>
 __global__ void layer_norm_vjp_long(const T* __restrict__ g, const T* __restrict__ x, const T* __restrict__ weight,
                                     const float* __restrict__ means, const float* __restrict__ rstds,
-                                    T* __restrict__ dx, int rows, int width) {
+                                    const T* __restrict__ beside, T* __restrict__ dx, int rows, int width) {
     const long long start = (long long)blockIdx.x * width;
     const float mean = CENTER ? means[blockIdx.x] : 0, rstd = rstds[blockIdx.x];
     float total = 0, along = 0;
@@ -205,7 +225,7 @@ __global__ void layer_norm_vjp_long(const T* __restrict__ g, const T* __restrict
     along = reduce<Sum, THREADS>(along) / width;
     for (int j = threadIdx.x; j < width; j += THREADS) {
         const float h = to_float(g[start + j]) * parameter(weight, j, 1), z = (to_float(x[start + j]) - mean) * rstd;
-        dx[start + j] = from_float<T>((h - total - z * along) * rstd);
+        dx[start + j] = from_float<T>((h - total - z * along) * rstd + (beside ? to_float(beside[start + j]) : 0));
     }
 }
 

@@ -15,7 +15,7 @@ _on_gpu: dict[str, Any] = {"impl": "cuda", "device": "cuda emu", "dtypes": "f4 f
 @kernel("rms_norm", cost=value_cost, **_on_gpu)
 def rms_norm(x: Any, weight: Any, *, normalized_shape: tuple[int, ...], eps: float) -> tuple[Any, Any]:
     """y, and 1 / root mean square of each sample."""
-    y, _, rstd = forward(Problem(x, weight, None, normalized_shape), eps, center=False)
+    y, _, rstd, _ = forward(Problem(x, weight, None, normalized_shape), eps, center=False)
     return y, rstd
 
 
