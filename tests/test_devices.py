@@ -1,4 +1,4 @@
-"""Every op on CuPy's arrays, without a GPU: the table of ``op_cases`` on the strict stand-in of ``fake_cupy``.
+"""Every op on CuPy's arrays, without a GPU: the catalogue of ops on the strict stand-in of ``fake_cupy``.
 
 What this proves: the device ``cuda`` runs every op, option and derivative to second order through functions, methods
 and arguments that CuPy 14 has; no NumPy array slips in between; results stay on the device and are the CPU's.
@@ -18,10 +18,10 @@ from typing import Any
 import fake_cupy
 import numpy as np
 import pytest
-from op_cases import CASES, WITHOUT_DERIVATIVE, Library, two_orders
 
 import scratchgen as sg
 from scratchgen import nn, optim
+from scratchgen.testing.catalogue import CASES, WITHOUT_DERIVATIVE, Library, two_orders
 
 SG = Library(sg)
 

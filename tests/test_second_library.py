@@ -1,4 +1,4 @@
-"""The table of ``op_cases`` in torch and here: values and first gradients, in every memory layout, both precisions.
+"""The catalogue of ops in torch and here: values and first gradients, in every memory layout, both precisions.
 
 The same lines run in both libraries, so this is also the test that code ports by changing its import.
 """
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from op_cases import CASES, Case, Library
 
 import scratchgen as sg
+from scratchgen.testing.catalogue import CASES, Case, Library
 
 torch = pytest.importorskip("torch", reason="the second library of these tests")
 SG, TORCH = Library(sg), Library(torch)

@@ -41,22 +41,27 @@ class Draw(NamedTuple):
 
 
 def normal(*shape: int) -> Draw:
+    """Standard normal."""
     return Draw(lambda rng: np.asarray(rng.standard_normal(shape)))
 
 
 def uniform(low: float, high: float, *shape: int) -> Draw:
+    """Between two numbers."""
     return Draw(lambda rng: np.asarray(rng.uniform(low, high, shape)))
 
 
 def positive(*shape: int) -> Draw:
+    """Between 0.5 and 2."""
     return uniform(0.5, 2.0, *shape)
 
 
 def small(*shape: int) -> Draw:
+    """Between 0.05 and 0.2."""
     return uniform(0.05, 0.2, *shape)
 
 
 def tiny(*shape: int) -> Draw:
+    """Closer to 0 than 0.005."""
     return uniform(-0.005, 0.005, *shape)
 
 
@@ -66,6 +71,7 @@ def inside(*shape: int) -> Draw:
 
 
 def probability(*shape: int) -> Draw:
+    """Between 0.15 and 0.85."""
     return uniform(0.15, 0.85, *shape)
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchgen.declare import OPS
-
+from ...declare import OPS
 from .table import (
     NOT_IN_TORCH,
     OWN_NUMBERS,
@@ -44,6 +43,7 @@ case("gumbel_softmax, hard", lambda L, x: L.F.gumbel_softmax(x, hard=True, gener
 
 
 def norm(name: str, function: Callable[..., Any], *inputs: Any, unlike_torch: str = "") -> None:
+    """A norm, to the third order."""
     case(name, function, *inputs, order=3, unlike_torch=unlike_torch)
 
 
@@ -106,6 +106,7 @@ case("pairwise_distance of order 3", lambda L, x, y: L.F.pairwise_distance(x, y,
 
 
 def attention(name: str, *inputs: Any, unlike_torch: str = "", **options: Any) -> None:
+    """Attention with ``options``, to the third order."""
     def function(L: Library, *xs: Any) -> Any:
         return L.F.scaled_dot_product_attention(*xs, **options)
 
@@ -151,6 +152,7 @@ def loss(name: str, function: Callable[..., Any], *inputs: Any, order: int = 2, 
 
 
 def named(name: str, **options: Any) -> Callable[..., Any]:
+    """The loss of that name with ``options``."""
     return lambda L, *xs, reduction: getattr(L.F, name)(*xs, reduction=reduction, **options)
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchgen.declare import OPS
-
+from ...declare import OPS
 from .table import NOT_IN_TORCH, case, normal
 
 INTERNALS: dict[str, tuple[Any, ...]] = {  # name -> inputs, and attributes last

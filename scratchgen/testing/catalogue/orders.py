@@ -7,19 +7,20 @@ from typing import Any
 
 import numpy as np
 
-import scratchgen as sg
+from ...autograd import grad
+from ...tensor import Tensor, as_tensor
 
 
-def leaf(array: Any, device: Any = None) -> sg.Tensor:
+def leaf(array: Any, device: Any = None) -> Tensor:
     """A variable if it can be one; it shares the array's memory and layout, unless it has to move to ``device``."""
-    t = sg.as_tensor(array, device=device)
+    t = as_tensor(array, device=device)
     return t.requires_grad_() if t.dtype.kind == "f" else t
 
 
-def tensors(value: Any) -> list[sg.Tensor]:
+def tensors(value: Any) -> list[Tensor]:
     """The differentiable tensors of a result."""
     values = value if isinstance(value, (tuple, list)) else (value,)
-    return [t for t in values if isinstance(t, sg.Tensor) and t.requires_grad]
+    return [t for t in values if isinstance(t, Tensor) and t.requires_grad]
 
 
 def two_orders(function: Callable[..., Any], arrays: Sequence[Any]) -> list[Any]:
@@ -28,14 +29,14 @@ def two_orders(function: Callable[..., Any], arrays: Sequence[Any]) -> list[Any]
     xs = [None if a is None else leaf(a) for a in arrays]
     variables = tensors(xs)
 
-    def cotangents(ys: list[sg.Tensor]) -> list[sg.Tensor]:
+    def cotangents(ys: list[Tensor]) -> list[Tensor]:
         draws = [np.asarray(rng.standard_normal(y.shape)).astype(np.float32) for y in ys]
         return [leaf(u.astype(y.dtype), y.device) for u, y in zip(draws, ys, strict=True)]
 
     ys = tensors(function(*xs))
     us = cotangents(ys)
-    plain = sg.grad(ys, variables, us, retain_graph=True, allow_unused=True)
-    first = sg.grad(ys, variables, us, create_graph=True, allow_unused=True)
+    plain = grad(ys, variables, us, retain_graph=True, allow_unused=True)
+    first = grad(ys, variables, us, create_graph=True, allow_unused=True)
     gs = tensors(first)
-    second = sg.grad(gs, [*variables, *us], cotangents(gs), allow_unused=True) if gs else ()
+    second = grad(gs, [*variables, *us], cotangents(gs), allow_unused=True) if gs else ()
     return [t.array for t in (*ys, *plain, *first, *second) if t is not None]
