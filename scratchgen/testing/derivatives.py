@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def check_dot(
     if not flat(xs).size or not flat(ys).size:
         return Report("dot", subject.name, Verdict.PASS, case_id=subject.case_id)
     settings = Settings(k, "auto" if callable(jvp) else jvp, resolution, step)
-    level = _Level(subject, settings, [[rng.standard_normal(y.shape) for y in ys] for _ in range(k)], False)
+    level = Level(subject, settings, [[rng.standard_normal(y.shape) for y in ys] for _ in range(k)], False)
     directions = [[rng.standard_normal(x.shape) for x in xs] for _ in range(k)]
     given = None
     if callable(jvp):
@@ -133,7 +134,7 @@ def _one_order(subject: Subject, order: int, recorded: bool, settings: Settings,
     us = orthonormal(settings.k, [y.shape for y in ys], rng)
     if not us or not flat(subject.variables).size:
         return told(Verdict.PASS)
-    level = _Level(subject, settings, us, recorded)
+    level = Level(subject, settings, us, recorded)
     parts = []
     for group in level.groups():
         inside = [x.shape if i in group else (0,) for i, x in enumerate(subject.variables)]
@@ -146,7 +147,7 @@ def _one_order(subject: Subject, order: int, recorded: bool, settings: Settings,
     return together(check, subject.name, parts)
 
 
-class _Level:
+class Level:
     """One order of derivative of one subject: gradients of all cotangents by the engine, and the oracle beside them.
 
     ``recorded``: the first cotangent's gradient is also taken as it is computed when a higher order is to follow,
@@ -171,7 +172,7 @@ class _Level:
         return np.stack(found)
 
     def groups(self) -> list[list[int]]:
-        """The variables that are checked together: all, but for those with too small a part to be seen beside others."""
+        """The variables that are checked together: all but those whose part is too small to be seen beside the rest."""
         ends = np.cumsum([x.size for x in self.subject.variables])[:-1]
         sizes = [float(np.linalg.norm(np.nan_to_num(part))) for part in np.split(self.gradients, ends, axis=1)]
         alone = [i for i, size in enumerate(sizes) if size < ALONE * max(sizes)]
@@ -191,23 +192,13 @@ class _Level:
         goal = float(np.max(lengths, initial=0.0)) * 1e-15
         estimates = given or [self.oracle.derivative(v, goal) for v in directions]
         scale = self._scale(ours, estimates)
+        target = self.settings.resolution * scale
         judged = []
         for j, (mine, first, v) in enumerate(zip(ours, estimates, directions)):
             at = np.array(rows(j)) if rows else np.arange(len(self.us))
-
-            def pick(estimate: Estimate, at: np.ndarray = at) -> Estimate:
-                return Estimate(np.asarray(estimate.value)[at], estimate.error)
-
-            judged.append(
-                judge(
-                    mine[at],
-                    lengths[at] * float(np.linalg.norm(flat(v))),
-                    self.settings.resolution * scale,
-                    pick(first) if np.ndim(first.value) else first,
-                    lambda v=v, pick=pick: [] if given else [pick(e) for e in self._others(v)],
-                    lambda v=v, at=at: self._noise(v, at),
-                )
-            )
+            others = partial(self._others, v, at) if given is None else list
+            length = lengths[at] * float(np.linalg.norm(flat(v)))
+            judged.append(judge(mine[at], length, target, _rows(first, at), others, partial(self.noise, v, at)))
         return self._told(check, judged, directions, scale, rows)
 
     def _scale(self, ours: list[np.ndarray], estimates: list[Estimate]) -> float:
@@ -218,14 +209,14 @@ class _Level:
         size = float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
         return max(size, BESIDE_VALUES * self._slope, 1e-300)
 
-    def _others(self, v: Arrays) -> list[Estimate]:
+    def _others(self, v: Arrays, at: np.ndarray) -> list[Estimate]:
         closer = self.settings.step / CLOSER
         found = [self.oracle.derivative(v, step=closer)]
         if self.oracle.method != "richardson":
             found.append(self.oracle.derivative(v, method="richardson", step=closer))
-        return [e if np.ndim(e.value) else Estimate(np.full(len(self.us), np.nan), e.error) for e in found]
+        return [_rows(estimate, at) for estimate in found]
 
-    def _noise(self, v: Arrays, at: np.ndarray) -> float:
+    def noise(self, v: Arrays, at: np.ndarray) -> float:
         """How far the projections of the gradients move when inputs and cotangents move by a unit in the last place."""
         if not self._spread:
             rng = np.random.default_rng(7)
@@ -299,3 +290,9 @@ class _Level:
                     f"{numeric[at]:.12g}"
                 )
         return "".join(lines)
+
+
+def _rows(estimate: Estimate, at: np.ndarray) -> Estimate:
+    """The estimate at some of the cotangents; one that found nothing has no rows."""
+    value = np.asarray(estimate.value)
+    return Estimate(value[at] if value.ndim else np.full(len(at), np.nan), estimate.error)

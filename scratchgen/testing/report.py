@@ -35,14 +35,14 @@ class Inconclusive(GradientError):
 class Evidence:
     """What shows a wrong derivative: ``cotangent`` and ``direction``, where ``subject`` is off its oracle by ``error``.
 
-    They have one array for each differentiable output and one for each variable.
+    They have one array for each differentiable output and one for each variable; none where a value is wrong.
     """
 
     subject: Any
-    cotangent: tuple[np.ndarray, ...]
-    direction: tuple[np.ndarray, ...]
-    oracle: str
-    error: float
+    cotangent: tuple[np.ndarray, ...] = ()
+    direction: tuple[np.ndarray, ...] = ()
+    oracle: str = ""
+    error: float = np.inf
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def together(check: str, subject: str, parts: Sequence[Report]) -> Report:
     decisive = min(parts, key=lambda part: order.index(part.verdict))
     return replace(
         decisive,
-        check=check if decisive.passed else f"{check}, {decisive.check}",
+        check=check if decisive.passed or decisive.check == check else f"{check}, {decisive.check}",
         subject=subject,
         worst=max(part.worst for part in parts),
         resolution=max(part.resolution for part in parts),

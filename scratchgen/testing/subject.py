@@ -16,7 +16,7 @@ Arrays = list[np.ndarray]
 
 
 class Subject:
-    """``function`` at ``arrays``; floating arrays are its variables, in float64.
+    """``function`` at ``arrays``; floating arrays are its variables, in ``dtype``.
 
     ``reference`` computes the same on arrays, in whatever precision they come; without it the oracles evaluate the
     function itself. ``device``: where the function runs.
@@ -30,13 +30,14 @@ class Subject:
         name: str | None = None,
         reference: Callable[..., Any] | None = None,
         device: Any = "cpu",
+        dtype: Any = np.float64,
     ) -> None:
         arrays, self.attrs = (xs.arrays, dict(xs.attrs)) if isinstance(xs, Case) else (tuple(xs), {})
         self.function = function
         self.reference = reference
         self.device = device
         self.name = name or name_of(function)
-        self.arrays: Arrays = [_double(x) for x in arrays]
+        self.arrays: Arrays = [_cast(x, dtype) for x in arrays]
         self.variable = [isinstance(a, np.ndarray) and a.dtype.kind == "f" for a in self.arrays]
         self.case_id = case_id(self.name, self.arrays, self.attrs)
         self.below: Subject | None = None  # what this is the derivative of
@@ -134,13 +135,13 @@ def to_numpy(t: Tensor) -> np.ndarray:
     return np.asarray(t.detach().numpy(force=True))
 
 
-def _double(x: Any) -> Any:
-    """Floating arrays in float64 with their layout; a Tensor as the array it holds; the rest as it is."""
+def _cast(x: Any, dtype: Any) -> Any:
+    """Floating arrays in ``dtype`` with their layout; a Tensor as the array it holds; the rest as it is."""
     if isinstance(x, Tensor):
         x = to_numpy(x)
     if isinstance(x, (float, np.floating)):
         x = np.asarray(x)
-    return like(x, np.float64) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
+    return like(x, dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
 
 
 def like(x: np.ndarray, dtype: Any) -> np.ndarray:
