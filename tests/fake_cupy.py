@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pytest
@@ -147,6 +148,9 @@ def _run(function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> A
         return _outside(function(*_inside(args), **_inside(kwargs)), *args, *kwargs.values())
 
 
+_AT: WeakValueDictionary[int, ndarray] = WeakValueDictionary()  # arrays by the addresses that were asked for
+
+
 class ndarray:
     """``cupy.ndarray``."""
 
@@ -197,9 +201,14 @@ class ndarray:
     itemsize = property(lambda self: self._inside.itemsize)
     nbytes = property(lambda self: self._inside.nbytes)
     device = property(lambda self: SimpleNamespace(id=0))
-    data = property(
-        lambda self: SimpleNamespace(ptr=emulate.misplaced(self._inside))
-    )  # allocations begin at 0, so to say
+
+    @property
+    def data(self) -> SimpleNamespace:
+        """Where it lies: an address that no other array has, and as far from a multiple of 256 bytes as on a device."""
+        address = (self._inside.ctypes.data << 8) + emulate.misplaced(self._inside)
+        _AT[address] = self
+        return SimpleNamespace(ptr=address)
+
     T = property(lambda self: self.transpose())
     mT = property(lambda self: self.swapaxes(-1, -2))
     real = property(lambda self: _outside(self._inside.real, self))
@@ -374,7 +383,9 @@ class _RawModule:
     def get_function(self, name: str) -> Callable[..., None]:
         def launch(grid: tuple, block: tuple, args: tuple, *, shared_mem: int = 0) -> None:
             kinds = self._library.kinds(name)
-            self._library.launch(name, grid, block, list(map(_argument, args, kinds)), shared_mem)
+            passed = list(map(_argument, args, kinds))
+            held = [found for value, _ in passed if isinstance(value, np.ndarray) for found in _held(value)]
+            self._library.launch(name, grid, block, passed, shared_mem, held)
 
         return launch
 
@@ -383,12 +394,19 @@ def _argument(value: Any, kind: str) -> tuple[Any, int]:
     """A kernel's argument for the emulator. 0 is a null pointer; all that is not const may be written."""
     if kind not in "pc":
         assert isinstance(value, np.generic), "CuPy passes a Python number as 64 bits, whatever the parameter is"
-        return value, emulate.VALUE
+        return np.array(value) if kind == "s" else value, emulate.VALUE
     if isinstance(value, ndarray):
         return value._inside, emulate.CHANGED if kind == "p" else emulate.INPUT
     assert value.__class__ is int
     assert value == 0
     return None, emulate.CHANGED if kind == "p" else emulate.INPUT
+
+
+def _held(value: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """The places of addresses in a struct, and the arrays that lie there."""
+    for row in value["address"] if "address" in (value.dtype.names or ()) else ():
+        for i in np.flatnonzero(row):
+            yield row[i : i + 1], _AT[int(row[i])]._inside, emulate.CHANGED
 
 
 def _polygamma(n: Any, x: ndarray) -> ndarray:

@@ -42,9 +42,10 @@ def test_training_on_emu_runs_cuda_kernels(monkeypatch):
     nn.functional.softmax(net(x), -1).square().sum().backward()
     optimizer.step()
     kinds = {name.partition("<")[0] for name in ran}
-    assert kinds == {
-        "philox_normal", "matmul_registers", "activation", "activation_vjp", "softmax_registers",
-        "softmax_vjp_registers", "column_sums", "adam_many",
+    assert any(kind.startswith("matmul_") for kind in kinds)
+    assert {kind for kind in kinds if not kind.startswith("matmul_")} == {
+        "philox_normal", "activation", "activation_vjp", "softmax_registers", "softmax_vjp_registers", "column_sums",
+        "adam_many",
     }  # fmt: skip
 
 
@@ -125,6 +126,29 @@ def test_on_cupy_arrays_a_kernels_python_does_the_same(op):
                 if a is not None:
                     np.testing.assert_array_equal(a, b.get(), err_msg=case.name)
                     assert (a.dtype, a.shape) == (b.dtype, b.shape)
+
+
+@emulates
+def test_large_arrays_of_cupys_take_kernels_for_what_is_a_ufunc_or_a_function_elsewhere(monkeypatch):
+    ran = []
+    original = Module.launch
+    monkeypatch.setattr(Module, "launch", lambda self, name, *a, **k: (ran.append(name), original(self, name, *a, **k)))
+
+    def gradients(device):
+        sg.manual_seed(1)
+        x, w = (sg.randn(300, n).to(device).requires_grad_() for n in (300, 250))
+        index = sg.tensor(np.arange(300)[::-1].copy(), device=device)
+        y = sg.cat([x, nn.functional.embedding(index, w)], 1) + sg.arange(550, dtype=sg.float32).to(device)
+        (y * y).sum(0).sum().backward()
+        return x.grad.numpy(force=True), w.grad.numpy(force=True)
+
+    here = gradients("cpu")
+    with fake_cupy.installed():
+        there = gradients("cuda")
+    for a, b in zip(here, there):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    kinds = {name.partition("<")[0] for name in ran}
+    assert {"cat", "add_spread", "take_rows", "sum_middle", "scatter_add"} <= kinds
 
 
 class FakeArray:

@@ -4,5 +4,7 @@ from ..registry import provide
 from . import cases, reference
 
 provide("scratchgen.kernels.add.cpu", "cpu", "add", "accumulate")
+provide("scratchgen.kernels.add.cuda", "cuda", "add", "accumulate")
+provide("scratchgen.kernels.add.cuda", "emu", "add", "accumulate")
 
 __all__ = ["cases", "reference"]

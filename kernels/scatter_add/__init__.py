@@ -4,7 +4,7 @@ from ..registry import provide
 from . import cases, reference
 
 provide("scratchgen.kernels.scatter_add.cpu", "cpu", "scatter_add", "take_rows")
-provide("scratchgen.kernels.scatter_add.cuda", "cuda", "scatter_add")
-provide("scratchgen.kernels.scatter_add.cuda", "emu", "scatter_add")
+provide("scratchgen.kernels.scatter_add.cuda", "cuda", "scatter_add", "take_rows")
+provide("scratchgen.kernels.scatter_add.cuda", "emu", "scatter_add", "take_rows")
 
 __all__ = ["cases", "reference"]

@@ -175,8 +175,8 @@ def flat(g: Tensor, y: Any, *inputs: Any, **attrs: Any) -> Tensor:
 
 
 def _add_forward(a: Any, b: Any) -> Any:
-    if type(a) is type(b) is np.ndarray and max(a.size, b.size) >= LARGE:
-        return kernels.select("add", "cpu", (a, b), {}).fn(a, b)
+    if type(a) is type(b) and max(a.size, b.size) >= LARGE:
+        return kernels.select("add", "cpu" if type(a) is np.ndarray else "cuda", (a, b), {}).fn(a, b)
     return np.add(a, b)
 
 

@@ -275,8 +275,9 @@ def _embedding_vjp(g: Tensor, y: Any, weight: Any, index: Tensor, *, padding: in
 
 
 def _embedding_forward(weight: Any, index: Any, *, padding: int | None) -> Any:
-    if type(weight) is np.ndarray and index.size * weight.shape[1] >= LARGE:
-        rows = kernels.select("take_rows", "cpu", (weight, index), {}).fn(weight, index.reshape(-1))
+    if index.size * weight.shape[1] >= LARGE:
+        device = "cpu" if type(weight) is np.ndarray else "cuda"
+        rows = kernels.select("take_rows", device, (weight, index), {}).fn(weight, index.reshape(-1))
         return rows.reshape(*index.shape, weight.shape[1])
     return _take_at(weight, index, dims=(0,))
 

@@ -33,8 +33,9 @@ def _cat_vjp(g: Tensor, y: Any, *tensors: Any, dim: int) -> Sequence[Tensor]:
 
 
 def _cat_forward(*arrays: Any, dim: int) -> Any:
-    if type(arrays[0]) is np.ndarray and sum(a.size for a in arrays) >= LARGE:
-        return kernels.select("cat", "cpu", arrays, {"dim": dim}).fn(*arrays, dim=dim)
+    if sum(a.size for a in arrays) >= LARGE:
+        device = "cpu" if type(arrays[0]) is np.ndarray else "cuda"
+        return kernels.select("cat", device, arrays, {"dim": dim}).fn(*arrays, dim=dim)
     return np.concatenate(arrays, dim)
 
 

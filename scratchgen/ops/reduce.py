@@ -47,8 +47,9 @@ def count_of(shape: tuple[int, ...], dim: tuple[int, ...] | None) -> int:
 
 
 def _total(x: Any, dim: tuple[int, ...] | None, keepdim: bool) -> Any:
-    if type(x) is np.ndarray and x.size >= LARGE:
-        return kernels.select("sum", "cpu", (x,), {}).fn(x, dim=dim, keepdim=keepdim)
+    if x.size >= LARGE:
+        how = {"dim": dim, "keepdim": keepdim}
+        return kernels.select("sum", "cpu" if type(x) is np.ndarray else "cuda", (x,), how).fn(x, **how)
     return accurate_sum(x, dim, keepdim)
 
 
