@@ -93,6 +93,12 @@ class Cache:
         keys, values = self._store
         return keys[:, :, : self.length], values[:, :, : self.length]
 
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows of the batch, in this order; a row may be taken more than once."""
+        if self._store is not None:
+            keys, values = self._store
+            self._store = keys[rows], values[rows]
+
     def _roomier(self, old: Tensor | None, new: Tensor, used: int) -> Tensor:
         room = 1 << max(4, (self.length - 1).bit_length())
         made = sg.zeros((*new.shape[:2], room, new.shape[3]), dtype=new.dtype, device=new.device)
@@ -135,10 +141,15 @@ class Attention(nn.Module):
         return mixed.transpose(1, 2).flatten(2)
 
     def weights(
-        self, x: Tensor, mask: Tensor | None = None, is_causal: bool = False, rotary: Rotary | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        is_causal: bool = False,
+        rotary: Rotary | None = None,
+        memory: Tensor | None = None,
     ) -> Tensor:
-        """How much each query takes of each value, (N, heads, T, T), for pictures: the softmax of (1) alone."""
-        q, k, _ = self.project(x, rotary=rotary)
+        """How much each query takes of each value, (N, heads, T, S), for pictures: the softmax of (1) alone."""
+        q, k, _ = self.project(x, memory, rotary)
         identity = sg.eye(k.shape[2], dtype=x.dtype, device=x.device).expand(*k.shape[:2], k.shape[2], k.shape[2])
         return F.scaled_dot_product_attention(q, k, identity, mask, is_causal=is_causal)
 
@@ -235,6 +246,18 @@ class Block(nn.Module):
         h = self._before(self.norm2, x)
         h = F.linear_activation(h, self.wide.weight, self.wide.bias, activation=self.activation)
         return self._after(self.norm2, x, h, self.back)
+
+    def look(
+        self, x: Tensor, is_causal: bool = False, rotary: Rotary | None = None, memory: Tensor | None = None
+    ) -> list[Tensor]:
+        """The weights of the block's attention, for pictures: to its own sequence and, if there is one, to a memory."""
+        h = self._before(self.norm1, x)
+        found = [self.attention.weights(h, None, is_causal, rotary)]
+        if memory is not None:
+            h = self.attention(h, None, None, is_causal, rotary)
+            x = self._after(self.norm1, x, h, self.attention.projection)
+            found.append(self.cross.weights(self._before(self.norm_cross, x), memory=memory))
+        return found
 
     def _before(self, norm: nn.LayerNorm, x: Tensor) -> Tensor:
         return norm(x) if self.norm_first else x
