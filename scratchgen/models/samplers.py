@@ -124,11 +124,14 @@ def dpm_solver(process: Process, denoise: Denoiser, x: Tensor, times: list[int])
         yield x
 
 
-def heun(process: Process, denoise: Denoiser, x: Tensor, times: list[int]) -> Iterator[Tensor]:
+def heun(
+    process: Process, denoise: Denoiser, x: Tensor, times: list[int], variable: Literal["angle", "sigma"] = "angle"
+) -> Iterator[Tensor]:
     """Heun's method on the probability flow as a rotation: dx / d phi = v, with cos(phi) = sqrt(abar).
 
-    In the angle (Salimans and Ho 2022, appendix D) both ends are tame, whatever the schedule; in Karras' variable sigma
-    a schedule that ends in pure noise begins at infinity. The last step is one of DDIM.
+    In the angle (Salimans and Ho 2022, appendix D) both ends are tame, whatever the schedule. ``sigma`` is Karras'
+    variable, d(x / sqrt(abar)) / d sigma = eps: a schedule that ends in pure noise begins at infinity there. The last
+    step is one of DDIM.
     """
     for t, s in pairwise([*times, DATA]):
         now = denoise(x, _all(x, t))
@@ -138,8 +141,11 @@ def heun(process: Process, denoise: Denoiser, x: Tensor, times: list[int]) -> It
             x = ahead
         else:
             then = denoise(ahead, _all(x, s))
-            slope = 0.5 * (_velocity(now, phi) + _velocity(then, phi_s))
-            x = x + (phi_s - phi) * slope
+            if variable == "angle":
+                x = x + 0.5 * (phi_s - phi) * (_velocity(now, phi) + _velocity(then, phi_s))
+            else:
+                shrunk = float(np.cos(phi_s) / np.cos(phi)) * x  # sigma is tan(phi)
+                x = shrunk + float(0.5 * np.cos(phi_s) * (np.tan(phi_s) - np.tan(phi))) * (now.eps + then.eps)
         yield x
 
 

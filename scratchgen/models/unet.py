@@ -20,12 +20,16 @@ from scratchgen import Tensor, nn
 from scratchgen.nn import functional as F
 
 
-def sinusoids(t: Tensor, width: int, longest: float = 10_000.0) -> Tensor:
-    """cos and sin of t (N,) at frequencies from 1 down to 1 / ``longest``, in a geometric series: (N, width)."""
+def sinusoids(t: Tensor, width: int, longest: float = 10_000.0, original: bool = False) -> Tensor:
+    """cos and sin of t (N,) at frequencies from 1 down towards 1 / ``longest``, in a geometric series: (N, width).
+
+    ``original``: as in Ho et al.'s code, sines first, and the last frequency is 1 / ``longest`` itself.
+    """
     half = width // 2
-    frequency = sg.exp(sg.arange(half, dtype=t.dtype, device=t.device) * (-math.log(longest) / half))
-    angle = t[:, None] * frequency
-    return sg.cat([sg.cos(angle), sg.sin(angle)], 1)
+    gap = math.log(longest) / (half - 1 if original else half)
+    angle = t[:, None] * sg.exp(sg.arange(half, dtype=t.dtype, device=t.device) * -gap)
+    waves = sg.cos(angle), sg.sin(angle)
+    return sg.cat(waves[::-1] if original else waves, 1)
 
 
 def norm_silu(norm: nn.GroupNorm, x: Tensor) -> Tensor:
@@ -56,14 +60,15 @@ class ResidualBlock(nn.Module):
         groups: int = 32,
         dropout: float = 0.0,
         scale_shift: bool = False,
+        eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.scale_shift = scale_shift
-        self.norm1 = nn.GroupNorm(groups_of(inputs, groups), inputs)
+        self.norm1 = nn.GroupNorm(groups_of(inputs, groups), inputs, eps)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         if embedding:
             self.time_emb_proj = nn.Linear(embedding, outputs * (2 if scale_shift else 1))
-        self.norm2 = nn.GroupNorm(groups_of(outputs, groups), outputs)
+        self.norm2 = nn.GroupNorm(groups_of(outputs, groups), outputs, eps)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = _zeros(nn.Conv2d(outputs, outputs, 3, padding=1))
         self.conv_shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else None
@@ -82,14 +87,15 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Attention of all pixels to all pixels, added to the input; ``head`` channels a head."""
+    """Attention of all pixels to all pixels, added to the input; ``head`` channels a head, by default one head."""
 
-    def __init__(self, channels: int, head: int, groups: int = 32) -> None:
+    def __init__(self, channels: int, head: int | None = None, groups: int = 32, eps: float = 1e-5) -> None:
         super().__init__()
+        head = head or channels
         if channels % head:
             raise ValueError(f"SelfAttention: {channels} channels do not divide into heads of {head}")
         self.heads = channels // head
-        self.group_norm = nn.GroupNorm(groups_of(channels, groups), channels)
+        self.group_norm = nn.GroupNorm(groups_of(channels, groups), channels, eps)
         self.to_q, self.to_k, self.to_v = (nn.Linear(channels, channels) for _ in range(3))
         self.to_out = nn.ModuleList([_zeros(nn.Linear(channels, channels))])
 
@@ -105,14 +111,15 @@ class SelfAttention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Half the size by a convolution of stride 2."""
+    """Half the size by a convolution of stride 2; ``original``: the zeros around lie below and to the right only."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, original: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.original = original
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if original else 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.original else x)
 
 
 class Upsample(nn.Module):
@@ -168,7 +175,9 @@ class UNet(nn.Module):
     widths     channels of each size, from the full one down; the image must halve ``len(widths) - 1`` times
     attention  the levels (0 is the full size) with attention; the middle always has it
     blocks     residual blocks of a level on the way down; one more on the way up
+    head       channels of a head of attention; None: one head
     classes    0, or the number of labels: their embedding, and that of the null label ``classes``, join the time's
+    original   as in the authors' code, and not as is usual now: ``sinusoids``, ``Downsample``
     """
 
     def __init__(
@@ -179,20 +188,22 @@ class UNet(nn.Module):
         blocks: int = 2,
         outputs: int | None = None,
         groups: int = 32,
-        head: int = 8,
+        head: int | None = None,
         dropout: float = 0.0,
         scale_shift: bool = False,
         classes: int = 0,
+        original: bool = False,
+        eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.levels, self.width = len(widths), widths[0]
+        self.levels, self.width, self.original = len(widths), widths[0], original
         embedded = 4 * widths[0]
 
         def residual(inputs: int, outputs: int) -> ResidualBlock:
-            return ResidualBlock(inputs, outputs, embedded, groups, dropout, scale_shift)
+            return ResidualBlock(inputs, outputs, embedded, groups, dropout, scale_shift, eps)
 
         def attend(level: int, width: int, count: int) -> list[SelfAttention]:
-            return [SelfAttention(width, head, groups) for _ in range(count)] if level in attention else []
+            return [SelfAttention(width, head, groups, eps) for _ in range(count if level in attention else 0)]
 
         self.time_embedding = _TimeEmbedding(widths[0], embedded)
         if classes:
@@ -205,11 +216,12 @@ class UNet(nn.Module):
             block = _Level(resnets, attend(level, wide, blocks))
             skips += [wide] * blocks
             if level + 1 < len(widths):
-                block.downsamplers = nn.ModuleList([Downsample(wide)])
+                block.downsamplers = nn.ModuleList([Downsample(wide, original)])
                 skips.append(wide)
             self.down_blocks.append(block)
             width = wide
-        self.mid_block = _Level([residual(width, width) for _ in range(2)], [SelfAttention(width, head, groups)])
+        middle = SelfAttention(width, head, groups, eps)
+        self.mid_block = _Level([residual(width, width) for _ in range(2)], [middle])
         self.up_blocks = nn.ModuleList()
         for level, wide in reversed(list(enumerate(widths))):
             resnets = []
@@ -220,14 +232,14 @@ class UNet(nn.Module):
             if level:
                 block.upsamplers = nn.ModuleList([Upsample(wide)])
             self.up_blocks.append(block)
-        self.conv_norm_out = nn.GroupNorm(groups_of(width, groups), width)
+        self.conv_norm_out = nn.GroupNorm(groups_of(width, groups), width, eps)
         self.conv_out = _zeros(nn.Conv2d(width, outputs or channels, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         factor = 2 ** (self.levels - 1)
         if x.shape[2] % factor or x.shape[3] % factor:
             raise ValueError(f"UNet: height and width must be divisible by {factor}, x is {list(x.shape)}")
-        embedding = self.time_embedding(sinusoids(t, self.width))
+        embedding = self.time_embedding(sinusoids(t, self.width, original=self.original))
         if label is not None:
             embedding = embedding + self.class_embedding(label)
         embedding = F.silu(embedding)  # once for all blocks

@@ -81,13 +81,13 @@ class DDPMRecipe(Recipe):
             },
             "digits": DDPMConfig(
                 steps=12_000, network="mlp", widths=(256,), blocks=3, diffusion_steps=200, conditional=True,
-                weight_decay=1e-2, sampler="ancestral", sampling_steps=0,
+                learned_variance=True, weight_decay=1e-2, sampler="ancestral", sampling_steps=0,
             ),
-            "*": DDPMConfig(steps=3500, batch_size=64, widths=(32, 64, 64), blocks=1, average=0.999),
+            "*": DDPMConfig(steps=2500, batch_size=64, widths=(32, 32, 64), blocks=1),
         },
         "survey": {
             "digits": DDPMConfig(steps=4000, network="survey", widths=(32, 64), diffusion_steps=200, conditional=True),
-            "*": DDPMConfig(steps=3500, batch_size=64, network="survey", widths=(32, 48, 64)),
+            "*": DDPMConfig(steps=2900, batch_size=64, network="survey", widths=(32, 32, 64)),
         },
         # Ho et al.'s settings for CIFAR-10: linear schedule, 1000 steps, Adam 2e-4, batch 128, average 0.9999.
         "full": {
@@ -355,7 +355,7 @@ def build(config: DDPMConfig, shape: tuple[int, ...], classes: int) -> nn.Module
     if config.network == "survey":
         return SurveyUNet(shape[0], config.widths, config.blocks, outputs, classes=classes)
     return UNet(
-        shape[0], config.widths, config.attention, config.blocks, outputs, groups=8, head=config.widths[-1],
-        dropout=config.dropout, scale_shift=config.scale_shift, classes=classes,
+        shape[0], config.widths, config.attention, config.blocks, outputs, groups=8, dropout=config.dropout,
+        scale_shift=config.scale_shift, classes=classes,
     )  # fmt: skip
 

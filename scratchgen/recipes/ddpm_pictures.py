@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 NOISE = 0x91C7
 STAGES = 11  # columns of a film strip
+STEPS = 20  # of DDIM
 
 
 def draw_pictures(recipe: DDPMRecipe, folder: Path, step: int) -> None:
-    """Write them all. In training they are drawn by 50 steps of DDIM, whatever the evaluation takes."""
+    """Write them all. In training they are drawn in few steps, whatever the evaluation takes."""
     count = 100 if recipe.is_image else 2500
     labels = np.arange(count) % recipe.classes if recipe.classes else None
-    drawn = recipe.draw(count, Generator(NOISE), labels, sampler="ddim", steps=50)
+    drawn = recipe.draw(count, Generator(NOISE), labels, sampler="ddim", steps=STEPS)
     for path in (folder / "samples" / f"step-{step:06d}.png", folder / "samples.png"):
         recipe.judge.draw(path, drawn)
     if recipe.is_image:
@@ -46,7 +47,7 @@ def forward(recipe: DDPMRecipe, path: Path, rows: int = 6) -> None:
     viz.film_strip(path, images, ["data", *(f"t = {t + 1}" for t in times)], title="the forward process")
 
 
-def denoising(recipe: DDPMRecipe, path: Path, rows: int = 6, steps: int = 50) -> None:
+def denoising(recipe: DDPMRecipe, path: Path, rows: int = 6, steps: int = STEPS) -> None:
     """Samples on their way from noise, by DDIM."""
     generator = Generator(NOISE)
     x = recipe.noise(rows, generator)
@@ -66,5 +67,5 @@ def interpolation(recipe: DDPMRecipe, path: Path, rows: int = 6, steps: int = 11
     x = spherical_path(a, b, steps).transpose(0, 1).reshape(rows * steps, *recipe.shape)
     label = recipe.label((np.arange(rows) % recipe.classes).repeat(steps)) if recipe.classes else None
     with recipe.averaged():
-        drawn = samplers.last(recipe.states(x, recipe.denoiser(label), generator, "ddim", 50))
+        drawn = samplers.last(recipe.states(x, recipe.denoiser(label), generator, "ddim", STEPS))
     viz.interpolation_grid(path, recipe.to_data(drawn).reshape(rows, steps, *recipe.shape))
