@@ -128,6 +128,20 @@ def test_arrays_that_are_no_run_of_numbers_take_the_reference():
     assert kernels.implementations("norm_many", "emu")["cuda"].fn([base[:, 0]]) == np.float32(np.sqrt(0 + 64 + 256))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_add_up_in_place(dtype):
+    dtype, tolerance = DTYPES[dtype]
+    rng = np.random.default_rng(0)
+    channels_last = rng.standard_normal((2, 5, 3, 7)).transpose(0, 3, 1, 2)
+    for a, b in ((rng.standard_normal(1001), rng.standard_normal(1001)), (channels_last, 2 * channels_last.copy())):
+        for schedule in SCHEDULES:
+            mine, other = a.astype(dtype), b.astype(dtype)
+            with emulator(schedule=schedule):
+                got = kernels.implementations("accumulate", "emu")["cuda"].fn(mine, other)
+            assert got is mine
+            assert close([got], [a + b], 2 * tolerance)
+
+
 def test_an_optimizer_on_emu_steps_as_on_the_cpu():
     def trained(device):
         sg.manual_seed(0)
