@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from scratchgen.data import Batches, in_order
+from scratchgen.data import Batches, Bucketed, in_order
 
 
 def epoch(batches: Batches) -> np.ndarray:
@@ -109,3 +109,36 @@ def test_wrong_arguments() -> None:
     state = Batches(np.zeros(4), 2).state_dict()
     with pytest.raises(ValueError, match="does not belong to data of 3 rows"):
         Batches(np.zeros(3), 2).load_state_dict(state)
+
+
+# --- batches of rows of like length
+
+
+def lengths(rows: int = 1000) -> np.ndarray:
+    return np.random.default_rng(0).integers(3, 40, rows)
+
+
+def test_bucketed_rows_are_of_like_length_and_each_comes_once() -> None:
+    n = lengths()
+    batches = Bucketed(np.arange(1000), [n, -n], 16, seed=1)
+    seen = [next(batches) for _ in range(len(batches))]
+    assert len(seen) == 62
+    assert len(np.unique(np.concatenate(seen))) == 62 * 16
+    spread = np.mean([np.ptp(n[rows]) for rows in seen])
+    assert spread < 4  # of the 36 that there are; without buckets it would be 33
+    order = [n[rows].mean() for rows in seen]
+    assert abs(np.corrcoef(order, np.arange(62))[0, 1]) < 0.4  # short and long ones are mixed
+    again = [next(batches) for _ in range(62)]
+    assert not np.array_equal(np.concatenate(seen), np.concatenate(again))
+
+
+@pytest.mark.parametrize("stop", [0, 5, 62, 70])
+def test_bucketed_batches_resume_anywhere(stop: int) -> None:
+    batches = Bucketed(np.arange(1000), [lengths()], 16, seed=1)
+    for _ in range(stop):
+        next(batches)
+    state = batches.state_dict()
+    expected = [next(batches) for _ in range(70)]
+    other = Bucketed(np.arange(1000), [lengths()], 16, seed=5)
+    other.load_state_dict(state)
+    np.testing.assert_array_equal([next(other) for _ in range(70)], expected)

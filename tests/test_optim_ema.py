@@ -108,3 +108,20 @@ def test_state_that_does_not_fit_is_refused():
     assert "wrong shape: weight is [3], expected [2]" in str(error.value)
     with pytest.raises(ValueError, match=r"decay must be in \[0, 1\), got 1.0"):
         optim.EMA(Net(), decay=1.0)
+
+
+def test_the_checkpoint_average_is_the_plain_mean():
+    net = Net()
+    average, seen = sg.optim.CheckpointAverage(net), []
+    for i in range(7):
+        step(net, i)
+        if i in (2, 3, 6):
+            average.update()
+            seen.append({name: t.numpy(force=True).copy() for name, t in net.named_parameters()})
+    with average.swapped():
+        for name, t in net.named_parameters():
+            mean = np.mean([weights[name] for weights in seen], 0)
+            np.testing.assert_allclose(t.numpy(force=True), mean, rtol=1e-6, err_msg=name)
+    again = sg.optim.CheckpointAverage(net)
+    again.load_state_dict(average.state_dict())
+    assert again.updates == 3

@@ -56,7 +56,7 @@ def _show_text(recipe: TextRecipe, count: int, generator: Generator, options: di
         return 0
     rest = {key: value for key, value in options.items() if key != "prompt"}
     for i in range(count):
-        print("\n" * (i > 0) + prompt, end="", flush=True)
+        print("\n" * (i > 0) + prompt + (recipe.between if prompt else ""), end="", flush=True)
         show(recipe, prompt, generator, rest)
     return 0
 

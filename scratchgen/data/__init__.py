@@ -10,20 +10,22 @@ training.
 
 # These enter their datasets into the table when they are imported.
 from scratchgen.data import dates, images, multi30k, points, shapes, tasks, text  # noqa: F401
-from scratchgen.data.batches import Batches, in_order
+from scratchgen.data.batches import Batches, Bucketed, in_order
 from scratchgen.data.dataset import Dataset
 from scratchgen.data.errors import DataError
 from scratchgen.data.registry import Description, describe, load, names
 from scratchgen.data.text import CharVocab
-from scratchgen.data.tokens import Tokenizer
+from scratchgen.data.tokens import Subwords, Tokenizer
 from scratchgen.data.transforms import binarise, dequantise, dynamic_binarise, flatten, quantise
 
 __all__ = [
     "Batches",
+    "Bucketed",
     "CharVocab",
     "DataError",
     "Dataset",
     "Description",
+    "Subwords",
     "Tokenizer",
     "binarise",
     "dequantise",

@@ -97,6 +97,39 @@ class Batches:
         return np.random.Generator(np.random.Philox(key=key)).permutation(self.rows)
 
 
+POOL = 20  # mini-batches that are sorted by length together
+
+
+class Bucketed(Batches):
+    """Mini-batches of rows of like length, so that little of a batch is padding.
+
+    lengths  a number for each row, or a tuple of numbers of falling importance
+
+    Each epoch's rows are shuffled, sorted within pools of ``POOL`` batches, and the batches shuffled again. The last
+    rows of an epoch, too few for a batch, are left out.
+    """
+
+    def __init__(
+        self, arrays: Array | Sequence[Array], lengths: Sequence[Array], batch_size: int, seed: int = 0
+    ) -> None:
+        self.lengths = tuple(lengths)
+        self._size = batch_size
+        super().__init__(arrays, batch_size, seed, drop_last=True)
+
+    def _epoch_order(self) -> npt.NDArray[np.int64]:
+        shuffled, size = super()._epoch_order(), self._size
+        whole = self.rows // size * size
+        batches = []
+        for start in range(0, whole, POOL * size):
+            pool = shuffled[start : min(start + POOL * size, whole)]
+            order = np.lexsort([length[pool] for length in reversed(self.lengths)])
+            batches.append(pool[order].reshape(-1, size))
+        together = np.concatenate(batches)
+        key = np.array([self.seed, self.epoch + 2**63], dtype=np.uint64)  # another stream than that of the rows
+        places = np.random.Generator(np.random.Philox(key=key)).permutation(len(together))
+        return np.concatenate([together[places].ravel(), shuffled[whole:]])
+
+
 def in_order(arrays: Array | Sequence[Array], batch_size: int) -> Iterator[Any]:
     """One pass over the rows in their order, for evaluation; nothing is dropped."""
     batches = Batches(arrays, batch_size, shuffle=False)

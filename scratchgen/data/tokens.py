@@ -1,7 +1,8 @@
-"""Tokens for pairs of sequences: characters or words, with the four special ids that sequence models need."""
+"""Tokens for pairs of sequences: characters, words or byte pairs, with the four special ids that models need."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from typing import Literal, Self
 
 import numpy as np
 
+from scratchgen.data.bpe import BPE
 from scratchgen.data.dataset import IntArray
 
 PAD, BOS, EOS, UNK = range(4)
@@ -63,11 +65,47 @@ class Tokenizer:
 
     def encode_all(self, texts: Iterable[str]) -> IntArray:
         """One row for each text: its ids, EOS, then PAD up to the longest; (n, longest + 1) int64."""
-        rows = [[*self.encode(text), EOS] for text in texts]
-        ids = np.full((len(rows), max(map(len, rows), default=0)), PAD, np.int64)
-        for row, values in zip(ids, rows):
-            row[: len(values)] = values
-        return ids
+        return padded(self.encode(text) for text in texts)
+
+
+class Subwords:
+    """A ``Tokenizer`` of byte pairs, learnt from texts: nothing is unknown to it, and texts keep their spelling.
+
+    Ids are those of ``BPE``, after the four special ones.
+    """
+
+    def __init__(self, bpe: BPE) -> None:
+        self.bpe = bpe
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], vocabulary: int) -> Self:
+        """``vocabulary`` tokens in all, or fewer where no pair occurs twice."""
+        return cls(BPE.train("\n".join(texts), vocabulary - len(SPECIAL)))
+
+    def __len__(self) -> int:
+        return len(SPECIAL) + len(self.bpe)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`; no BOS or EOS."""
+        return (self.bpe.encode(text) + len(SPECIAL)).tolist()
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids up to the first EOS, without the other special ones."""
+        until_end = itertools.takewhile(lambda i: i != EOS, ids)
+        return self.bpe.decode(i - len(SPECIAL) for i in until_end if i >= len(SPECIAL))
+
+    def encode_all(self, texts: Iterable[str]) -> IntArray:
+        """As ``Tokenizer.encode_all``."""
+        return padded(self.encode(text) for text in texts)
+
+
+def padded(rows: Iterable[Sequence[int]]) -> IntArray:
+    """Each row with EOS after it, and then PAD up to the longest; (n, longest + 1) int64."""
+    ended = [[*row, EOS] for row in rows]
+    ids = np.full((len(ended), max(map(len, ended), default=0)), PAD, np.int64)
+    for row, values in zip(ids, ended):
+        row[: len(values)] = values
+    return ids
 
 
 def split(text: str, unit: Unit) -> list[str]:

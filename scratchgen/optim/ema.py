@@ -44,7 +44,7 @@ class EMA:
     def update(self) -> None:
         """Move the average towards the module's present weights."""
         self._check_not_swapped("update")
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
+        decay = self._decay_of_this_update()
         self.updates += 1
         together: defaultdict[Device, list[tuple[Any, Any]]] = defaultdict(list)
         for t, average in self._pairs():
@@ -58,6 +58,9 @@ class EMA:
         for device, pairs in together.items():
             averages, values = zip(*pairs)
             kernels.select("ema_many", device.type, averages[:1], {}).fn(averages, values, decay=decay)
+
+    def _decay_of_this_update(self) -> float:
+        return min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
 
     def _check_not_swapped(self, call: str) -> None:
         if self._swapped:
@@ -89,3 +92,16 @@ class EMA:
         self._check_not_swapped("load_state_dict")
         copy_state("EMA", self.average, state_dict["average"], strict=True)
         self.updates = int(state_dict["updates"])
+
+
+class CheckpointAverage(EMA):
+    """The plain mean of ``module``'s weights at the times of ``update()``.
+
+    Vaswani et al. 2017 (section 6.1) average the last checkpoints of a run: call ``update()`` at each of them.
+    """
+
+    def __init__(self, module: Module) -> None:
+        super().__init__(module)
+
+    def _decay_of_this_update(self) -> float:
+        return self.updates / (self.updates + 1)

@@ -133,6 +133,8 @@ class Recipe(ABC):
 class TextRecipe(Recipe):
     """A recipe whose samples are text, which can be shown as it is written: ``{"text": [...]}``."""
 
+    between: ClassVar[str] = ""  # what is shown between a prompt and what is written after it
+
     @property
     @abstractmethod
     def answers(self) -> bool:
