@@ -69,7 +69,8 @@ def status(kernel: Kernel) -> str:
 
 def observe() -> dict[str, Any]:
     """Compile everything, test everything in the emulator, and say what is to be written."""
-    tested = subprocess.run([sys.executable, "-m", "pytest", "-q", "tests/test_cuda_kernels.py"], cwd=ROOT.parent)
+    files = ("tests/test_cuda_kernels.py", "tests/test_cuda_products.py")
+    tested = subprocess.run([sys.executable, "-m", "pytest", "-q", *files], cwd=ROOT.parent)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return {
         file: {
