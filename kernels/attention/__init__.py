@@ -8,5 +8,6 @@ provide("scratchgen.kernels.attention.cpu", "cpu", _op, f"{_op}_vjp")
 provide("scratchgen.kernels.attention.ladder", "cpu", _op)
 provide("scratchgen.kernels.attention.cuda", "cuda", _op, f"{_op}_vjp")
 provide("scratchgen.kernels.attention.cuda", "emu", _op, f"{_op}_vjp")
+provide("scratchgen.kernels.attention.numba_cuda", "cuda", _op, f"{_op}_vjp")
 
 __all__ = ["cases", "reference"]

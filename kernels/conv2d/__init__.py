@@ -12,5 +12,6 @@ for _device in ("cuda", "emu"):
     provide(
         "scratchgen.kernels.conv2d.cuda", _device, "conv2d", "conv2d_input", "conv2d_weight", "conv2d_weight_bias"
     )
+provide("scratchgen.kernels.conv2d.numba_cuda", "cuda", "conv2d", "conv2d_input", "conv2d_weight")
 
 __all__ = ["cases", "depthwise", "reference"]
