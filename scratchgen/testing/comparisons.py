@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..kernels import Case
 from .judge import NOISE
 from .report import Evidence, Report, Verdict, together
 from .subject import Arrays, Subject
@@ -22,7 +21,7 @@ from .subject import Arrays, Subject
 ULPS = 16  # units in the last place of the largest number, for what rounds within an op
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Backend:
     """A way to run ops: on a device, with implementations of kernels chosen by name.
 
@@ -31,8 +30,11 @@ class Backend:
 
     name: str
     device: str = "cpu"
-    kernels: dict[str, str] = field(default_factory=dict, repr=False)
+    kernels: dict[str, str] = field(default_factory=dict)
     looseness: float = 1.0
+
+    def __repr__(self) -> str:
+        return f"<backend {self.name}>"
 
     def use(self) -> AbstractContextManager[None]:
         """A context in which kernels are chosen so."""
@@ -45,7 +47,7 @@ def backends(op: str | None = None, devices: Sequence[str] = ("cpu",)) -> list[B
     Every other op is by its reference meanwhile. Without ``op``: every op by its reference, and every op by the kernel
     that would run.
     """
-    references = {name: "reference" for name in kernels.ops() if "reference" in kernels.implementations(name)}
+    references = {name: "reference" for name in kernels.ops() if "reference" in kernels.implementations(name, "any")}
     if op is None:
         return [Backend("reference", kernels=references), *(Backend(device, device) for device in devices)]
     found = []
@@ -87,7 +89,7 @@ def check_backends(
     exact = _references()
     rng = np.random.default_rng(seed)
     with exact.use():
-        truth = Subject(rounded.function, _case(rounded), name=rounded.name)
+        truth = Subject(rounded.function, rounded.case(), name=rounded.name)
         ys = truth.outputs()
     draw = (lambda shape: rng.integers(-3, 4, shape).astype(float)) if mode == "exact" else rng.standard_normal
     us = [np.asarray(draw(y.shape)).astype(dtype).astype(float) for y in ys]
@@ -100,7 +102,7 @@ def check_backends(
     for backend in backends:
         if mode == "exact" and backend.looseness > 1:
             continue
-        subject = Subject(f, _case(rounded), name=rounded.name, dtype=dtype, device=backend.device)
+        subject = Subject(f, rounded.case(), name=rounded.name, dtype=dtype, device=backend.device)
         try:
             with backend.use():
                 found = _derivatives(subject, [u.astype(dtype) for u in us])
@@ -109,7 +111,7 @@ def check_backends(
                 continue
             raise
         unit = backend.looseness * allowed * float(np.finfo(dtype).eps)
-        parts.append(_compared(f"backend {backend.name}", subject, found, expected, spread, unit, backend.looseness))
+        parts.append(compared(f"backend {backend.name}", subject, found, expected, spread, unit, backend.looseness))
     if not parts:
         return Report("backends", rounded.name, Verdict.INCONCLUSIVE, message="no backend takes these inputs")
     report = together("backends", rounded.name, parts)
@@ -132,7 +134,7 @@ def check_reference(
     Where the reference does not take long doubles it is asked in float64.
     """
     subject = Subject(f, xs, name=name, dtype=dtype, device=device)
-    truth = Subject(f, _case(subject), name=subject.name, reference=reference)
+    truth = Subject(f, subject.case(), name=subject.name, reference=reference)
     finest: Any = np.longdouble
     try:
         with np.errstate(all="ignore"):
@@ -145,7 +147,7 @@ def check_reference(
     with np.errstate(all="ignore"):
         moved = [truth.values([_moved(x.astype(finest), eps, rng) for x in truth.variables]) for _ in range(2)]
     spread = [max(_distance(m[i], y) for m in moved) for i, y in enumerate(expected)]
-    report = _compared("reference", subject, subject.outputs(), expected, spread, ulps * eps)
+    report = compared("reference", subject, subject.outputs(), expected, spread, ulps * eps)
     return report.demand() if raises else report
 
 
@@ -177,7 +179,7 @@ def check_torch(
     us = [np.asarray(rng.standard_normal(y.shape)) for y in subject.outputs()]
     expected = _torch_derivatives(library, function, subject, us, order)
     found, spread = _derivatives(subject, us, order), _spread(subject, us, "float64", order)
-    report = _compared("torch", subject, found, expected, spread, ulps * float(np.finfo(float).eps))
+    report = compared("torch", subject, found, expected, spread, ulps * float(np.finfo(float).eps))
     return report.demand() if raises else report
 
 
@@ -228,6 +230,11 @@ def _spread(subject: Subject, us: Arrays, dtype: str, order: int = 1) -> list[fl
     return worst
 
 
+def spread_of_values(subject: Subject) -> list[float]:
+    """How far each output moves when the inputs move by a unit in their last place."""
+    return _spread(subject, [], "float64", 0)
+
+
 def _moved(x: np.ndarray, eps: float, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(x * (1 + eps * rng.integers(-1, 2, x.shape)))
 
@@ -240,7 +247,7 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
     return largest if np.isfinite(largest) else np.inf
 
 
-def _compared(
+def compared(
     check: str, subject: Subject, found: Arrays, expected: Arrays, spread: list[float], unit: float, loose: float = 1.0
 ) -> Report:
     """The verdict on arrays that should be the same; ``unit``: what is allowed, relative to the largest number."""
@@ -256,9 +263,10 @@ def _compared(
         return told(Verdict.FAIL, f"shapes are {shapes[0]}, expected {shapes[1]}", np.inf)
     worst = bar = 0.0
     failure = ""
-    for i, (a, b, moves) in enumerate(zip(found, expected, spread)):
-        error = _distance(a, b)
-        size = max(float(np.max(np.abs(b[np.isfinite(b)]), initial=0.0)), 1e-300)
+    sizes = [float(np.max(np.abs(b[np.isfinite(b)]), initial=0.0)) for b in expected]
+    least = 1e-3 * max(sizes, default=0.0) or 1.0  # an array of nothing but rounding is seen beside the others
+    for i, (a, b, moves, size) in enumerate(zip(found, expected, spread, sizes)):
+        error, size = _distance(a, b), max(size, least)
         allowed = unit * size + NOISE * loose * (moves if np.isfinite(moves) else 0.0)
         worst, bar = max(worst, error / size), max(bar, allowed / size)
         if not error <= allowed and not failure:
@@ -270,7 +278,3 @@ def _compared(
 
 def _references() -> Backend:
     return backends()[0]
-
-
-def _case(subject: Subject) -> Case:
-    return Case(subject.name, tuple(subject.arrays), subject.attrs)

@@ -207,7 +207,14 @@ class Level:
         finite = np.concatenate(numbers).astype(np.float64)
         finite = finite[np.isfinite(finite)]
         size = float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
-        return max(size, BESIDE_VALUES * self._slope, 1e-300)
+        return max(size, BESIDE_VALUES * self._slope) or self._slope_nearby
+
+    @property
+    def _slope_nearby(self) -> float:
+        """The size of the function one step away, over that step, for where it and its derivative are all zero."""
+        step = self.settings.step
+        nearby = self.subject.values([np.asarray(x + step) for x in self.subject.variables])
+        return float(np.max(np.abs(flat(nearby)), initial=0.0)) / step or 1.0
 
     def _others(self, v: Arrays, at: np.ndarray) -> list[Estimate]:
         closer = self.settings.step / CLOSER

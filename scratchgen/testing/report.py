@@ -106,8 +106,8 @@ def together(check: str, subject: str, parts: Sequence[Report]) -> Report:
         decisive,
         check=check if decisive.passed or decisive.check == check else f"{check}, {decisive.check}",
         subject=subject,
-        worst=max(part.worst for part in parts),
-        resolution=max(part.resolution for part in parts),
+        worst=max(part.worst for part in parts) if decisive.passed else decisive.worst,
+        resolution=max(part.resolution for part in parts) if decisive.passed else decisive.resolution,
         parts=tuple(parts),
     )
 

@@ -88,9 +88,13 @@ class Subject:
         inner.below = self
         return inner
 
+    def case(self) -> Case:
+        """Its inputs, in its number type, as a case."""
+        return Case(self.name, tuple(self.arrays), self.attrs)
+
     def moved(self, variables: Sequence[np.ndarray]) -> Subject:
         """The same function at other values of its variables."""
-        case = Case(self.name, tuple(self.at(variables)), self.attrs)
+        case = self.case()._replace(arrays=tuple(self.at(variables)))
         return Subject(self.function, case, name=self.name, reference=self.reference, device=self.device)
 
     def _call(self, *tensors: Any) -> Any:
