@@ -1,0 +1,1 @@
+"""Planted bugs: what every checker of derivatives should find, and how often each one does."""

@@ -1,0 +1,58 @@
+"""Bugs planted in the engine, to show that random programs find them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ... import autograd, changes
+
+# name -> (module, function, its text, the text instead)
+BUGS: dict[str, tuple[Any, str, str, str]] = {
+    "gradient accumulation: the last use of a value wins": (
+        autograd, "sweep", "grads[src] = before + g\n", "grads[src] = g\n",
+    ),
+    "gradient accumulation: into an array that another op still reads": (
+        autograd, "sweep", "elif not create_graph and src in owned:", "elif not create_graph and before.shape:",
+    ),
+    "in-place version: a saved value that was changed is used": (
+        changes, "changed_since", "return changed_at", "return False and changed_at",
+    ),
+    "in-place version: a change through a view goes unseen": (
+        changes, "owner_of", "array = base", "break",
+    ),
+    "un-broadcast: dimensions of 1 take the first of the gradients": (
+        autograd, "_conform", "g = g.sum_to_size(like.shape)",
+        "g = g.sum_to_size((*g.shape[g.ndim - len(like.shape):],))\n"
+        "        for d, n in enumerate(like.shape):\n"
+        "            g = g.narrow(d, 0, n)",
+    ),
+    "un-broadcast: the sum over leading dimensions is a mean": (
+        autograd, "_conform", "g = g.sum_to_size(like.shape)",
+        "g = g.sum_to_size(like.shape) / (g.shape[0] if g.ndim > len(like.shape) else 1)",
+    ),
+}  # fmt: skip
+
+
+@contextmanager
+def planted(bug: str) -> Iterator[None]:
+    """The engine with one of ``BUGS`` in it, within a ``with`` block."""
+    module, name, before, after = BUGS[bug]
+    right: Callable[..., Any] = getattr(module, name)
+    source = inspect.getsource(right)
+    if source.count(before) != 1:
+        raise ValueError(f"{module.__name__}.{name} has changed: it should contain {before!r} once")
+    names = dict(vars(module))
+    exec(compile(source.replace(before, after), f"<{bug}>", "exec"), names)
+    setattr(module, name, names[name])
+    users = [m for m in (autograd,) if getattr(m, name, None) is right and m is not module]
+    for user in users:
+        setattr(user, name, names[name])
+    try:
+        yield
+    finally:
+        setattr(module, name, right)
+        for user in users:
+            setattr(user, name, right)
