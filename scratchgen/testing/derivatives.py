@@ -19,6 +19,7 @@ from .subject import Arrays, Subject
 CLOSER = 50  # how much smaller the steps of a second opinion are
 ALONE = 1e-3  # a variable whose part of the derivative is smaller than this of the largest is checked by itself
 LOCATED = 3000  # with at most so many numbers in its variables, a failure says which of them is furthest off
+NOTHING = 1e-12  # a derivative this small, of values as small, has its measure one step away
 BESIDE_VALUES = 1e-3  # a derivative this much smaller than value / argument is measured by those instead
 
 
@@ -127,13 +128,13 @@ def _one_order(subject: Subject, order: int, recorded: bool, settings: Settings,
     def told(verdict: Verdict, message: str = "") -> Report:
         return Report(check, subject.name, verdict, case_id=subject.case_id, message=message)
 
+    if not flat(subject.variables).size or not flat(ys).size:
+        return told(Verdict.PASS)
     if not all(np.isfinite(y).all() for y in ys):
         return told(Verdict.INCONCLUSIVE, "the function is not finite here")
     if not all(np.array_equal(a, b) for a, b in zip(ys, subject.outputs())):
         return told(Verdict.INCONCLUSIVE, "two calls with the same inputs give different values")
     us = orthonormal(settings.k, [y.shape for y in ys], rng)
-    if not us or not flat(subject.variables).size:
-        return told(Verdict.PASS)
     level = Level(subject, settings, us, recorded)
     parts = []
     for group in level.groups():
@@ -207,7 +208,8 @@ class Level:
         finite = np.concatenate(numbers).astype(np.float64)
         finite = finite[np.isfinite(finite)]
         size = float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
-        return max(size, BESIDE_VALUES * self._slope) or self._slope_nearby
+        found = max(size, BESIDE_VALUES * self._slope)
+        return found if found > NOTHING else max(found, BESIDE_VALUES * self._slope_nearby)
 
     @property
     def _slope_nearby(self) -> float:

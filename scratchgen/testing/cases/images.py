@@ -80,7 +80,7 @@ def pool(
         k, s = draw(st.integers(1, 3)), draw(st.integers(1, 3))
         d = draw(st.integers(1, 2)) if kind == "max" else 1
         p = draw(st.integers(0, k // 2))
-        least = max(1, d * (k - 1) + 1 - 2 * p)
+        least = max(d if p else 1, d * (k - 1) + 1 - 2 * p)  # no window lies in the padding altogether
         n = draw(st.integers(least, max(least, max_side)))
         for numbers, number in zip(lists, (n, k, s, p, d)):
             numbers.append(number)
