@@ -27,6 +27,7 @@ from . import (  # isort: skip  # each folder registers its op's kernels
     matmul as matmul,
     philox as philox,
     pool2d as pool2d,
+    recurrent as recurrent,
     resample as resample,
     rms_norm as rms_norm,
     scatter_add as scatter_add,

@@ -28,6 +28,7 @@ from . import pad as _pad
 from . import pool as _pool
 from . import random as _random
 from . import rearrange as _rearrange
+from . import recurrent as _recurrent
 from . import reduce as _reduce
 from . import resample as _resample
 from . import scan as _scan
@@ -60,6 +61,7 @@ from .pad import *
 from .pool import *
 from .random import *
 from .rearrange import *
+from .recurrent import *
 from .reduce import *
 from .resample import *
 from .scan import *
@@ -95,6 +97,7 @@ if not TYPE_CHECKING:  # a type checker takes the star imports for what they are
         *_pool.__all__,
         *_random.__all__,
         *_rearrange.__all__,
+        *_recurrent.__all__,
         *_reduce.__all__,
         *_resample.__all__,
         *_scan.__all__,

@@ -129,6 +129,20 @@ case("attention with dropout",
      lambda L, *xs: L.F.scaled_dot_product_attention(*xs, dropout_p=0.3, generator=L.Generator(3)),
      normal(2, 2, 2), normal(2, 3, 2), normal(2, 3, 2), order=3, unlike_torch=OWN_NUMBERS)  # fmt: skip
 
+# ------------------------------------------------------------------------------------------------------- recurrent
+
+THERE = np.array([[True, True], [True, False], [False, True]])
+SEQUENCES: dict[str, tuple[int, int]] = {"rnn": (1, 1), "gru": (3, 1), "lstm": (4, 2)}  # op -> gates, states
+for name, (gates, states) in SEQUENCES.items():
+    given = (normal(3, 2, 2 * gates), *[normal(2, 2)] * states, normal(2 * gates, 2), normal(2 * gates))
+    case(name, lambda L, *xs, name=name: getattr(L.F, name)(*xs), *given, order=3, unlike_torch=NOT_IN_TORCH)
+    case(f"{name}, backwards, absent steps", lambda L, *xs, name=name: getattr(L.F, name)(*xs, reverse=True), *given,
+         THERE, order=3, unlike_torch=NOT_IN_TORCH)  # fmt: skip
+    case(f"{name} without bias", lambda L, *xs, name=name: getattr(L.F, name)(*xs), *given[:-1], order=3,
+         unlike_torch=NOT_IN_TORCH)  # fmt: skip
+case("rnn with relu", lambda L, *xs: L.F.rnn(*xs, activation="relu"), apart(1, 2, 3), apart(2, 3), tiny(3, 3), order=3,
+     unlike_torch=NOT_IN_TORCH)  # fmt: skip
+
 # --------------------------------------------------------------------------------------------------------- dropout
 
 SHAPES: dict[str, tuple[int, ...]] = {
