@@ -12,6 +12,7 @@ import pytest
 import scratchgen as sg
 from scratchgen import kernels
 from scratchgen.kernels.emulate import emulator
+from scratchgen.kernels.conv2d import cuda as convolution
 from scratchgen.kernels.matmul import cuda
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator compiles with g++")
@@ -175,3 +176,123 @@ def test_second_derivatives_in_tf32(tf32):
 
     for got, truth in zip(second("emu", np.float32), second("cpu", np.float64), strict=True):
         assert 1e-6 < error_of(got, truth) < 5e-3
+
+
+# --- convolution: the same pipeline, other sources
+
+
+GEOMETRIES = (  # x, w, stride, padding, dilation, groups
+    ((2, 5, 6, 7), (3, 5, 3, 3), (1, 1), (1, 1), (1, 1), 1),  # channels that fill no 16 bytes
+    ((1, 32, 9, 8), (40, 16, 2, 3), (2, 3), (1, 2), (2, 1), 2),  # such that do, in groups; phases of several sizes
+    ((2, 8, 3, 9), (72, 8, 1, 2), (1, 4), (0, 1), (1, 6), 1),  # stride and dilation with a common divisor
+    ((1, 16, 5, 5), (16, 1, 3, 3), (3, 3), (1, 1), (1, 1), 16),  # a channel a group; phases without taps
+)
+
+
+def problem(rng: np.random.Generator, dtype: Any, geometry: Any) -> tuple[list[np.ndarray], dict, dict]:
+    """Image, weight, output and both biases; the geometry; the sizes of all three."""
+    x, w, stride, padding, dilation, groups = geometry
+    size = tuple(
+        (m + 2 * p - d * (t - 1) - 1) // s + 1 for m, p, d, t, s in zip(x[2:], padding, dilation, w[2:], stride)
+    )
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    shapes = x, w, (x[0], w[0], *size), w[0], x[1]
+    return [rng.standard_normal(s).astype(dtype) for s in shapes], how, {"x": x[2:], "w": w[2:], "y": size}
+
+
+@pytest.mark.parametrize("precision", WAYS)
+def test_every_convolution_and_its_adjoints(precision):
+    """Under each schedule, with small and with large tiles; the same bits whatever the schedule."""
+    dtype = {"tf32": "float32"}.get(precision, precision)
+    dtype = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
+    ops, way = {op: kernels.implementations(op, "emu")["reference"].fn for op in ("conv2d", "conv2d_input",
+                                                                                  "conv2d_weight")}, WAYS[precision]  # fmt: skip
+    for geometry in GEOMETRIES:
+        (x, w, y, b, c), how, sizes = problem(np.random.default_rng(0), dtype, geometry)
+        wide = [a.astype(np.float64) for a in (x, w, y, b, c)]
+        truths = (
+            ops["conv2d"](wide[0], wide[1], wide[3], size=sizes["y"], **how),
+            ops["conv2d_input"](wide[2], wide[1], wide[4], size=sizes["x"], **how),
+            ops["conv2d_weight"](wide[0], wide[2], size=sizes["w"], **how),
+        )
+        for tile in cuda.TILES:
+            seen = set()
+            for schedule in SCHEDULES:
+                with emulator(schedule=schedule):
+                    got = (
+                        convolution.gather(x, w, b, False, size=sizes["y"], way=way, tile=tile, **how),
+                        convolution.gather(y, w, c, True, size=sizes["x"], way=way, tile=tile, **how),
+                        convolution.weight_gradient(x, y, size=sizes["w"], way=way, tile=tile, splits=3, **how),
+                    )
+                for g, truth in zip(got, truths, strict=True):
+                    assert error_of(g, truth) < ERRORS[precision], (geometry, tile, schedule)
+                seen.add(b"".join(g.tobytes() for g in got))
+            assert len(seen) == 1
+
+
+def test_convolution_is_closed_under_differentiation_on_emu():
+    """Values, gradients and gradients of gradients of a convolution and of its transpose: those of the CPU."""
+    rng = np.random.default_rng(1)
+    x, w, b = (rng.standard_normal(shape) for shape in ((2, 6, 7, 8), (4, 3, 3, 2), 4))
+
+    def orders(device: str, dtype: Any) -> list[np.ndarray]:
+        inputs = [sg.tensor(v.astype(dtype), device=device, requires_grad=True) for v in (x, w, b)]
+        y = sg.conv2d(*inputs, stride=(2, 1), padding=1, dilation=(1, 2), groups=2)
+        z = sg.conv_transpose2d(y, inputs[1], stride=2, groups=2)
+        first = sg.grad((z * z * z).sum(), inputs, create_graph=True)
+        total = (first[0] * first[0]).sum() + (first[1] * first[1]).sum() + (first[2] * first[2]).sum()
+        return [t.detach().numpy() for t in (y, z, *first, *sg.grad(total, inputs))]
+
+    for got, truth in zip(orders("emu", np.float32), orders("cpu", np.float64), strict=True):
+        assert error_of(got, truth) < 5e-6
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "float16"])
+def test_convolution_has_no_bank_conflicts_and_reads_what_it_needs(precision):
+    dtype, way = np.dtype({"tf32": "float32"}.get(precision, precision)), WAYS[precision]
+    (x, w, y, *_), how, sizes = problem(np.random.default_rng(2), dtype, ((1, 64, 8, 8), (64, 64, 3, 3), (1, 1),
+                                                                         (1, 1), (1, 1), 1))  # fmt: skip
+    found: dict[str, list] = {"y": [], "x": [], "w": []}
+    with emulator(counters=found["y"]):
+        convolution.gather(x, w, None, False, size=sizes["y"], way=way, **how)
+    with emulator(counters=found["x"]):
+        convolution.gather(y, w, None, True, size=sizes["x"], way=way, **how)
+    with emulator(counters=found["w"]):
+        convolution.weight_gradient(x, y, size=sizes["w"], way=way, splits=1, **how)
+    assert [conflicts(c) for each in found.values() for c in each] == [0] * 4
+    inside = 64 * 22 * 22 * dtype.itemsize  # 3 x 8 taps a side, of which two reach over an edge
+    assert found["y"][0].global_read == found["x"][0].global_read == inside + w.nbytes
+    assert found["w"][0].global_read == inside + 9 * y.nbytes  # y again for each 64 of the 576 columns
+    for c in (found["y"][0], found["x"][0], found["w"][0]):
+        assert c.global_sectors == c.ideal_sectors
+        assert c.tensor_flops == (0 if precision == "float32" else 2 * 64 * 64 * 64 * 9)
+
+
+def test_phases_of_a_strided_adjoint_multiply_no_zeros():
+    """4x4 filters with stride 2: each pixel of x has 4 of the 16 taps."""
+    (_, w, y, *_), how, sizes = problem(np.random.default_rng(3), np.float16, ((1, 32, 32, 32), (64, 32, 4, 4), (2, 2),
+                                                                             (1, 1), (1, 1), 1))  # fmt: skip
+    counters: list = []
+    with emulator(counters=counters):
+        convolution.gather(y, w, None, True, size=sizes["x"], way=cuda.TENSOR, tile=64, **how)
+    pixels, columns, depth = 32 * 32, 64, 4 * 64  # 32 channels in tiles of 64
+    assert counters[0].tensor_flops == 2 * pixels * columns * depth
+
+
+def test_steps_of_convolution_do_what_their_story_says():
+    x, w = np.ones((1, 64, 8, 8), np.float32), np.ones((64, 64, 3, 3), np.float32)
+    (*_,), how, sizes = problem(np.random.default_rng(0), np.float32, (x.shape, w.shape, (1, 1), (1, 1), (1, 1), 1))
+    found = {}
+    for name, k in kernels.implementations("conv2d", "emu").items():
+        if k.study:
+            counters: list = []
+            arrays = [a.astype(np.float16 if name > "cuda-5" else np.float32) for a in (x, w)]
+            with emulator(counters=counters):
+                k.fn(*arrays, None, size=sizes["y"], **how)
+            found[name] = counters[0]
+    naive, im2col, implicit, panels, tensor, swizzled = (found[name] for name in sorted(found))
+    inside = 64 * 22 * 22 * 4
+    assert naive.global_read == 64 * (inside + 64 * 9 * 64 * 4)
+    assert im2col.global_read == 9 * x.nbytes + w.nbytes  # windows with zeros and all; making them is not counted
+    assert implicit.global_read == panels.global_read == inside + w.nbytes
+    assert conflicts(panels) > 0 and conflicts(tensor) > tensor.shared_requests and conflicts(swizzled) == 0

@@ -22,7 +22,7 @@ struct Seen {
 };
 
 std::vector<Seen> log_of_block;
-std::unordered_map<uint64_t, unsigned> turns;  // of each thread at each instruction
+std::unordered_map<uint64_t, unsigned> turns;  // of each thread at each instruction, the two sides of a copy apart
 
 size_t count_distinct(std::vector<uintptr_t>& numbers) {
     std::sort(numbers.begin(), numbers.end());
@@ -66,14 +66,14 @@ void count_shared(const Seen* from, const Seen* to) {
 
 void count_access(const void* address, int bytes, Place place, Use use, const void* pc) {
     if (place == Place::constant) return;
-    const uint64_t key = reinterpret_cast<uintptr_t>(pc) << 10 ^ current->number;
+    const uint64_t key = (reinterpret_cast<uintptr_t>(pc) << 10 ^ current->number) << 2 | uint64_t(use);
     log_of_block.push_back(
         {pc, current->warp(), turns[key]++, current->lane(), reinterpret_cast<uintptr_t>(address), bytes, place, use});
 }
 
 void counters_end_block() {
     const auto together = [](const Seen& a, const Seen& b) {
-        return std::tie(a.pc, a.warp, a.turn) < std::tie(b.pc, b.warp, b.turn);
+        return std::tie(a.pc, a.use, a.warp, a.turn) < std::tie(b.pc, b.use, b.warp, b.turn);
     };
     std::stable_sort(log_of_block.begin(), log_of_block.end(), together);
     for (auto from = log_of_block.begin(); from != log_of_block.end();) {
