@@ -24,6 +24,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {  # model -> (data, settings tha
     "ddpm": ("digits", {"network": "ho", "widths": (8, 8), "blocks": 1, "attention": (1,), "batch_size": 4}),
     "gpt": ("addition", {"layers": 1, "heads": 2, "width": 16, "batch_size": 4}),
     "transformer": ("dates", {"layers": 1, "heads": 2, "width": 8, "hidden": 16, "batch_size": 4}),
+    "seq2seq": ("dates", {"embedding": 8, "hidden": 12, "batch_size": 4}),
     "vit": ("digits", {"layers": 1, "heads": 2, "width": 16, "hidden": 32, "batch_size": 4, "dropout": 0.0}),
     "rbm": ("digits", {"hidden": 6, "batch_size": 8, "chains": 5}),
     "ebm": ("digits", {"network": "conv", "width": 2, "chain_steps": 2, "batch_size": 4, "buffer": 8}),

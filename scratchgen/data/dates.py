@@ -6,6 +6,7 @@ Six ways of writing are mixed; all name a day from 1950 to 2049, so a year of tw
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -61,3 +62,16 @@ def dates(seed: int = 0) -> PairDataset:
         Tokenizer(" ,./0123456789abcdefghijklmnopqrstuvwxyz", "characters"),
         Tokenizer("-0123456789", "characters"),
     )
+
+
+_YEAR_FIRST = re.compile(r"(?P<year>\d{4})[.-](?P<month>\d+)[.-](?P<day>\d+)")
+_DAY_FIRST = re.compile(r"(?:[a-z]+day )?(?P<day>\d+)[ /](?P<month>[a-z]+|\d+)[ /](?P<year>\d{4})")
+_MONTH_FIRST = re.compile(r"(?P<month>[a-z]+) (?P<day>\d+),? (?P<year>\d+)")
+
+
+def fields(text: str) -> dict[str, range]:
+    """Where the year, the month and the day stand in a date of any of these formats, or in ISO 8601."""
+    for form in (_YEAR_FIRST, _DAY_FIRST, _MONTH_FIRST):
+        if found := form.fullmatch(text):
+            return {name: range(*found.span(name)) for name in ("year", "month", "day")}
+    raise ValueError(f"not a date as this dataset writes them: {text!r}")

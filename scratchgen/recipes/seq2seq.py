@@ -1,0 +1,155 @@
+"""Training recurrent networks with attention on pairs. The model is in ``scratchgen.models.seq2seq``, what all models of
+pairs share in ``translation``.
+
+Of dates, ``in_field`` is the share of written digits of which the largest weight of attention lies on the part of the
+source that says the same: the year, the month or the day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+import scratchgen as sg
+from scratchgen import Tensor, nn
+from scratchgen.data import dates
+from scratchgen.data.dataset import IntArray
+from scratchgen.data.pairs import PairDataset
+from scratchgen.data.tokens import BOS, PAD, trim
+from scratchgen.models.beam import Step
+from scratchgen.models.seq2seq import Seq2Seq, Writer
+
+from .base import Reference, setting
+from .translation import TranslationConfig, TranslationRecipe, in_batches
+
+
+@dataclass(frozen=True)
+class Seq2SeqConfig(TranslationConfig):
+    """Settings of the recurrent models."""
+
+    cell: Literal["rnn", "gru", "lstm"] = setting("gru", "the recurrent layers")
+    embedding: int = setting(32, "numbers that stand for a token")
+    hidden: int = setting(96, "size of a state, in each direction")
+    layers: int = setting(1, "recurrent layers of the encoder, and of the decoder")
+    attention: Literal["additive", "general", "dot", "none"] = setting("additive", "how states are compared")
+    feeding: bool = setting(True, "feed what attention found into the next step; without it training is faster")
+    told: float = setting(1.0, "share of target tokens that are told at the end of training; the rest it writes itself")
+    tied: bool = setting(False, "the last dense layer is the target embedding")
+    warmup_steps: int = setting(50, "steps in which the learning rate grows from 0, to fall by a cosine")
+    weight_decay: float = setting(0.0, "AdamW's decay")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.told <= 1:
+            raise ValueError(f"told is a share, from 0 to 1, got {self.told}")
+
+
+TASK = Seq2SeqConfig(steps=312, batch_size=64, learning_rate=4e-3)
+TRANSLATION = Seq2SeqConfig(
+    steps=6000, batch_size=128, learning_rate=2e-3, embedding=128, hidden=128, attention="general", feeding=False,
+    dropout=0.3, tokenizer="bpe", label_smoothing=0.1, warmup_steps=500, tied=True,
+)  # fmt: skip
+
+
+class Seq2SeqRecipe(TranslationRecipe):
+    """RNN with attention."""
+
+    name: ClassVar[str] = "seq2seq"
+    paper: ClassVar[str] = "Bahdanau et al. 2015, Neural Machine Translation by Jointly Learning to Align and Translate"
+    default_data: ClassVar[str] = "dates"
+    presets: ClassVar[Mapping[str, Mapping[str, Seq2SeqConfig]]] = {
+        "tiny": {"*": TASK, "multi30k": TRANSLATION},
+    }
+    expected: ClassVar[str] = "tiny on dates: figures are not measured yet"
+
+    config: Seq2SeqConfig
+    model: Seq2Seq
+
+    def __init__(self, config: Seq2SeqConfig, dataset: PairDataset, device: sg.Device, seed: int) -> None:
+        super().__init__(config, dataset, device, seed)
+        self.model = build(config, len(self.source), len(self.target)).to(device)
+        self.optimizer = sg.optim.AdamW(
+            self.model.parameters(), config.learning_rate, weight_decay=config.weight_decay
+        )
+        warmup = min(config.warmup_steps, config.steps - 1)
+        self.schedule = sg.optim.lr_scheduler.WarmupCosineLR(self.optimizer, warmup, config.steps)
+
+    def state(self) -> dict[str, Any]:
+        names = ("model", "optimizer", "schedule", "batches", "generator")
+        return {name: getattr(self, name) for name in names}
+
+    # --- training
+
+    def step(self) -> dict[str, float]:
+        config = self.config
+        loss = self.losses(*self.batch(), config.label_smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if config.clip_gradients:
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_gradients)
+        self.optimizer.step()
+        self.schedule.step()
+        return {"loss": loss.item()}
+
+    def _told(self) -> float:
+        """Of the target tokens: all at first, then fewer, evenly to ``told`` (Bengio et al. 2015, section 2.4)."""
+        if not self.model.training:
+            return 1.0
+        return 1 - (1 - self.config.told) * self.schedule.last_epoch / self.config.steps
+
+    # --- the model
+
+    def logits(self, source: Tensor, target: Tensor, present: Tensor | None) -> Tensor:
+        return self.model(source, target, present, self._told(), self.generator)
+
+    def writer(self, source: IntArray, present: np.ndarray) -> Step:
+        return Writer(self.model, source, present, self.device)
+
+    def look(self, source: IntArray, target: IntArray) -> np.ndarray:
+        return self._alignment(source[None], target[None])
+
+    def _alignment(self, source: IntArray, target: IntArray) -> np.ndarray:
+        """Where the decoder looks as it writes each token of ``target`` (N, T): (N, T, S)."""
+        told = np.concatenate([np.full((len(target), 1), BOS), target[:, :-1]], 1)
+        present = self.tensor(source != PAD)
+        return self.model.align(self.tensor(source), self.tensor(told), present).numpy(force=True)
+
+    # --- evaluation
+
+    def evaluate(self) -> dict[str, float]:
+        found = super().evaluate()
+        if self.dataset.name == "dates" and self.config.attention != "none" and self.config.tokenizer == "own":
+            looked = self._in_field()
+            found["in_field"] = float(looked.mean())
+            found["in_field_se"] = float(looked.std() / np.sqrt(len(looked)))
+        return found
+
+    def _in_field(self) -> np.ndarray:
+        """Of each test date, the share of digits that were written looking at the right field, (n,)."""
+        rows = self.dataset.test
+        source, target = self.ids(rows)
+        found = np.empty(len(source))
+        with self.evaluating():
+            for some in in_batches(source, 200):
+                places = self._alignment(trim(source[some]), target[some]).argmax(2)
+                for row, looked in zip(some.tolist(), places):
+                    asked, answered = dates.fields(rows.source[row]), dates.fields(rows.target[row])
+                    right = [looked[t] in asked[name] for name in answered for t in answered[name]]
+                    found[row] = np.mean(right)
+        return found
+
+    def references(self) -> list[Reference]:
+        if self.dataset.name != "multi30k":
+            return []
+        source = "bentrevett/pytorch-seq2seq: GRU, 20.5 million parameters, 10 epochs on a GPU, lower-cased words"
+        return [Reference("bleu_lowercase", 28.3, source)]
+
+
+def build(config: Seq2SeqConfig, source: int, target: int) -> Seq2Seq:
+    """The network that ``config`` describes."""
+    return Seq2Seq(
+        source, target, cell=config.cell, embedding=config.embedding, hidden=config.hidden, layers=config.layers,
+        attention=config.attention, feeding=config.feeding, dropout=config.dropout, tied=config.tied,
+    )  # fmt: skip
