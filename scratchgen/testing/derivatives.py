@@ -11,7 +11,7 @@ import numpy as np
 
 from .differences import Estimate
 from .judge import Judgement, judge
-from .kinks import KINKS, around_kinks, check_subgradient
+from .kinks import KINKS, around_kinks, check_subgradient, kinked
 from .oracles import EPS, Oracle, flat, nudge, orthonormal
 from .report import Evidence, Report, Verdict, together
 from .subject import Arrays, Subject
@@ -64,12 +64,16 @@ def check_vjp(
         raise ValueError(f"unknown kinks={kinks!r}; expected one of {', '.join(KINKS)}")
     settings = Settings(k, method, resolution, step)
     subject = Subject(f, xs, name=name, reference=reference, device=device)
-    if kinks == "subgradient":
-        report = check_subgradient(subject, settings.step, seed) or _orders(subject, order, settings, seed)
+    if kinks != "avoid" and kinked(subject, step, seed):
+        if kinks == "subgradient":
+            report = check_subgradient(subject, step, seed)
+        else:
+            message = "the function has a kink at this point"
+            report = Report("kinks", subject.name, Verdict.FAIL, case_id=subject.case_id, message=message)
     else:
         report = _orders(subject, order, settings, seed)
         if not report.passed:
-            report = around_kinks(report, kinks, seed, subject, lambda at: _orders(at, order, settings, seed))
+            report = around_kinks(report, seed, subject, lambda at: _orders(at, order, settings, seed))
     return report.demand() if raises else report
 
 

@@ -46,10 +46,14 @@ def judge(
     ``lengths``: of the gradients that ``ours`` are projections of. ``target``: the largest bar that passes. ``noise``
     measures the rounding of ours, and ``others`` asks further oracles; both are called only where they decide.
     """
+    if not np.isfinite(ours).all():
+        known = first.error < np.inf
+        verdict = Verdict.FAIL if known else Verdict.INCONCLUSIVE
+        return Judgement(verdict, np.inf, TRUST * first.error, int(np.argmin(np.isfinite(ours))), first)
     found = _compare(ours, first, FLOOR * lengths, target)
     if found.verdict is Verdict.PASS:
         return found
-    rounding = FLOOR * lengths + (NOISE * noise() if np.isfinite(ours).all() else 0.0)
+    rounding = FLOOR * lengths + NOISE * noise()
     found = _compare(ours, first, rounding, target)
     if found.verdict is Verdict.PASS:
         return found
@@ -67,12 +71,11 @@ def judge(
 
 def _compare(ours: np.ndarray, oracle: Estimate, rounding: np.ndarray, target: float) -> Judgement:
     """What one estimate says, at the cotangent where the error exceeds its bar most."""
-    error = np.abs(ours - oracle.value).astype(np.float64)
-    error = np.where(np.isfinite(error), error, np.inf)
     if not oracle.error < np.inf:
         return Judgement(Verdict.INCONCLUSIVE, np.inf, np.inf, 0, oracle)
+    error = np.abs(ours - oracle.value).astype(np.float64)
     bar = TRUST * oracle.error + rounding
     row = int(np.argmax(error - bar))
     blunt = float(np.max(bar)) > target
-    verdict = Verdict.FAIL if error[row] > bar[row] else Verdict.INCONCLUSIVE if blunt else Verdict.PASS
+    verdict = Verdict.FAIL if not error[row] <= bar[row] else Verdict.INCONCLUSIVE if blunt else Verdict.PASS
     return Judgement(verdict, float(error[row]), float(bar[row]), row, oracle)

@@ -145,13 +145,11 @@ def _cast(x: Any, dtype: Any) -> Any:
         x = to_numpy(x)
     if isinstance(x, (float, np.floating)):
         x = np.asarray(x)
-    return like(x, dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
+    return relaid(x, dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.dtype != dtype else x
 
 
-def like(x: np.ndarray, dtype: Any) -> np.ndarray:
-    """``x`` in another dtype, with strides of the same kind: order, gaps, direction and repetition."""
-    if x.dtype == dtype:
-        return x
+def relaid(x: np.ndarray, dtype: Any) -> np.ndarray:
+    """A copy in another dtype, with strides of the same kind: order, gaps, direction and repetition."""
     if not x.size:
         return x.astype(dtype)
     items = np.dtype(dtype).itemsize / x.itemsize
