@@ -127,3 +127,5 @@ def serial_and_parallel(body: Callable[..., Any], **options: Any) -> tuple[Any, 
         return specialise(body, suffix, {}, parallel=parallel, **options)
 
     return version("serial", False), version("parallel", True)
+
+from . import alignment as alignment  # noqa: E402  # at the end: it compiles, and what is above says for what CPU

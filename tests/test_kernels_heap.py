@@ -46,3 +46,28 @@ def test_freed_arrays_cost_no_page_faults_again():
 def test_unknown_choice_raises():
     _, error = run("import scratchgen", SCRATCHGEN_HEAP="off")
     assert "SCRATCHGEN_HEAP must be 'keep' or 'system', got 'off'" in error
+
+
+LINES = """
+import numpy as np
+import scratchgen
+from scratchgen.kernels import numba_config
+
+arrays = [np.empty(n, np.float32) for n in (0, 1, 7, 100, 5000, 10**6, 2**24)]
+arrays += [np.zeros(n) for n in (1, 1000, 10**6)]
+grown = np.arange(1000)
+grown.resize(10**6)
+assert grown[999] == 999 and not grown[1000:].any() and not arrays[-1].any()
+grown.resize(5)
+assert grown.tolist() == [0, 1, 2, 3, 4]
+print(sum(a.ctypes.data % 64 != 0 for a in [*arrays, grown]))
+scratchgen.kept_to_the_end = arrays  # are freed when Python has cleared its modules
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_arrays_begin_with_a_line_of_the_cache():
+    kept, errors = run(LINES, SCRATCHGEN_HEAP="keep")
+    assert (kept, errors) == ("0", "")
+    left_alone, _ = run(LINES, SCRATCHGEN_HEAP="system")
+    assert int(left_alone) > 0

@@ -14,7 +14,6 @@ from .reference import linear_activation_cost, linear_cost, linear_vjp_cost, mat
 
 F4 = np.dtype(np.float32)
 PARALLEL_FROM = 1 << 21  # multiplications; below this a second thread costs more than it saves
-ALIGNED_FROM = 1 << 14  # elements of a result; below this the microsecond to find a line costs more than it saves
 _NO_MATRIX, _NO_SUMS = np.empty((0, 0), F4), np.empty(0, F4)
 
 
@@ -34,19 +33,6 @@ def multiply(
         parallel = threads > 1 and c.size * a.shape[1] >= PARALLEL_FROM
         f = product(parallel)
         f(a, b, seed, sums, c, y, residual, activation, scratch(threads), threads if parallel else 1)
-
-
-def _result(shape: tuple[int, ...]) -> np.ndarray:
-    """An array to fill. A large one begins with a line of the cache: tiles then write whole lines, not two halves.
-
-    It is a view, and of a gradient that is a view the engine makes a copy for its leaf: those are plain arrays.
-    """
-    size = prod(shape)
-    if size < ALIGNED_FROM:
-        return np.empty(shape, F4)
-    memory = np.empty(size + 16, F4)
-    start = -memory.ctypes.data // 4 % 16
-    return memory[start : start + size].reshape(shape)
 
 
 def _rows(x: np.ndarray) -> np.ndarray:
@@ -85,7 +71,7 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @kernel("linear", impl="packed", device="cpu", dtypes="f4", cost=linear_cost)
 def linear(input: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-    c = _result((*input.shape[:-1], weight.shape[0]))
+    c = np.empty((*input.shape[:-1], weight.shape[0]), F4)
     multiply(_rows(input), weight.T, _rows(c), _NO_MATRIX if bias is None else bias[None])
     return c
 
