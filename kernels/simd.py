@@ -57,7 +57,8 @@ def tile_product(rows: int, vectors: int, lanes: int, accumulate: bool = False) 
         c[i c_row + j]  (+)=  sum over k < depth of  a[i a_row + k a_step] * b[k b_step + j]
 
     for ``i < rows`` and ``j < vectors * lanes``. ``a``, ``b`` and ``c`` are addresses (int64, of float32), strides
-    count elements. ``accumulate`` adds to what ``c`` holds. The caller makes sure that the addresses are in bounds.
+    count elements. ``accumulate`` adds to what ``c`` holds, after the sum over ``depth`` is done: blocks of sums have
+    smaller rounding errors than one long row of additions. The caller makes sure that the addresses are in bounds.
     """
     vector = ir.VectorType(FLOAT, lanes)
     signature = types.void(*[types.int64] * 8)
@@ -82,7 +83,7 @@ def tile_product(rows: int, vectors: int, lanes: int, accumulate: bool = False) 
                 place = element(c, builder.mul(c_row, INT(i)), INT(j * lanes))
                 return builder.bitcast(place, vector.as_pointer())
 
-            start = [builder.load(c_place(i, j), align=4) if accumulate else vector([0.0] * lanes) for i, j in places]
+            zero = vector([0.0] * lanes)
             before = builder.block
             body = builder.append_basic_block("tile.body")
             after = builder.append_basic_block("tile.after")
@@ -92,8 +93,8 @@ def tile_product(rows: int, vectors: int, lanes: int, accumulate: bool = False) 
             k = builder.phi(INT)
             k.add_incoming(INT(0), before)
             sums = [builder.phi(vector) for _ in places]
-            for phi, value in zip(sums, start):
-                phi.add_incoming(value, before)
+            for phi in sums:
+                phi.add_incoming(zero, before)
             b_at = builder.mul(k, b_step)
             b_vectors = [
                 builder.load(builder.bitcast(element(b, b_at, INT(j * lanes)), vector.as_pointer()), align=4)
@@ -113,13 +114,15 @@ def tile_product(rows: int, vectors: int, lanes: int, accumulate: bool = False) 
             builder.cbranch(builder.icmp_signed("<", k_next, depth), body, after)
 
             builder.position_at_end(after)
-            for n in range(len(places)):
-                result = builder.phi(vector)
-                result.add_incoming(start[n], before)
-                result.add_incoming(nexts[n], end)
-                start[n] = result  # phis come first in their block, stores follow
-            for n, (i, j) in enumerate(places):
-                builder.store(start[n], c_place(i, j), align=4)
+            totals = [builder.phi(vector) for _ in places]  # phis come first in their block
+            for total, value in zip(totals, nexts):
+                total.add_incoming(zero, before)
+                total.add_incoming(value, end)
+            for total, (i, j) in zip(totals, places):
+                place = c_place(i, j)
+                if accumulate:
+                    total = builder.fadd(builder.load(place, align=4), total)
+                builder.store(total, place, align=4)
             return context.get_dummy_value()
 
         return signature, emit
