@@ -152,7 +152,7 @@ def test_a_right_op_passes_all_checks():
 def test_check_all_says_what_it_did():
     report = sgt.check_all(good_cumsum, sgt.Case("one", (np.eye(3),), {"dim": 0}))
     names = [part.check.partition(",")[0] for part in report.parts]
-    expected = ["vjp", "unchanged inputs", "determinism", "dot", "reference", "torch", "laws"]
+    expected = ["vjp", "inputs and layout", "determinism", "dot", "reference", "torch", "laws"]
     assert [name for name in names if name != "torch"] == [name for name in expected if name != "torch"]
 
 

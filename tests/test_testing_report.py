@@ -100,7 +100,10 @@ def test_a_case_has_the_same_name_in_every_process_and_others_have_others():
     assert len(ids[0]) == 14
     assert ids[1] == ids[3]
     assert len(set(ids)) == 3  # values and layout are part of it
-    code = "import numpy as np, scratchgen as sg, scratchgen.testing as t; print(t.check_vjp(sg.sin, [np.eye(2)]).case_id)"
+    code = (
+        "import numpy as np, scratchgen as sg, scratchgen.testing as sgt\n"
+        "print(sgt.check_vjp(sg.sin, [np.eye(2)]).case_id)"
+    )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == sgt.check_vjp(sg.sin, [np.eye(2)]).case_id
 

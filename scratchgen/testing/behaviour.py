@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import Case
+from .comparisons import ULPS, compared, derivatives, spread
 from .report import Evidence, Report, Verdict, case_id, name_of, together
 from .subject import Arrays, Subject, relaid
 
@@ -30,9 +31,9 @@ def check_nondeterminism(
     subject = Subject(f, xs, name=name, dtype=dtype, device=device)
     rng = np.random.default_rng(seed)
     us = [np.asarray(rng.standard_normal(y.shape)).astype(dtype) for y in subject.outputs()]
-    first, message = _bits(subject, us), ""
+    first, message = derivatives(subject, us), ""
     for _ in range(runs - 1):
-        if not _equal(first, _bits(subject, us)):
+        if not _equal(first, derivatives(subject, us)):
             message = "two calls with the same inputs give different bits"
     if not message:
         message = _threads_disagree(subject, us, first, threads)
@@ -58,7 +59,7 @@ def _threads_disagree(subject: Subject, us: Arrays, first: Arrays, threads: Sequ
         for count in threads:
             if count <= numba.config.NUMBA_NUM_THREADS:
                 numba.set_num_threads(count)
-                if not _equal(first, _bits(subject, us)):
+                if not _equal(first, derivatives(subject, us)):
                     return f"{count} threads give other bits than {before}"
     finally:
         numba.set_num_threads(before)
@@ -76,15 +77,15 @@ def check_unchanged(
     subject = given.moved([relaid(x, x.dtype) for x in given.variables])
     before = [a.copy() if isinstance(a, np.ndarray) else a for a in subject.arrays]
     us = [np.ones(y.shape) for y in subject.outputs()]
-    found = _bits(subject, us)
+    found = derivatives(subject, us)
     message = "" if _equal(before, list(subject.arrays)) else "an input is changed"
     plain = given.case()._replace(arrays=tuple(np.array(a) if isinstance(a, np.ndarray) else a for a in before))
-    other = _bits(Subject(f, plain, device=device), us)
-    for a, b in zip(found, other):
-        size = max(float(np.max(np.abs(b[np.isfinite(b)]), initial=0.0)), 1e-300)
-        if a.shape != b.shape or not np.allclose(a, b, rtol=1e-12, atol=1e-12 * size, equal_nan=True):
-            message = message or "another memory layout of the same numbers gives another result"
-    return _told("unchanged inputs", subject, message, raises)
+    if message:
+        return _told("inputs and layout", subject, message, raises)
+    other = derivatives(Subject(f, plain, name=subject.name, device=device), us)
+    unit = ULPS * float(np.finfo(float).eps)
+    report = compared("inputs and layout", subject, found, other, spread(subject, us, "float64"), unit)
+    return report.demand() if raises else report
 
 
 def _told(check: str, subject: Subject, message: str, raises: bool) -> Report:
@@ -131,10 +132,6 @@ def _tensor(a: Any) -> Any:
     from ..tensor import as_tensor
 
     return as_tensor(a) if isinstance(a, np.ndarray) else a
-
-
-def _bits(subject: Subject, us: Arrays) -> Arrays:
-    return [*subject.outputs(), *subject.gradients(us)]
 
 
 def _equal(a: Sequence[Any], b: Sequence[Any]) -> bool:

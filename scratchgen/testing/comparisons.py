@@ -95,9 +95,9 @@ def check_backends(
     us = [np.asarray(draw(y.shape)).astype(dtype).astype(float) for y in ys]
     allowed = ulps if mode == "ulp" else 0.0
     with exact.use():
-        expected, spread = _derivatives(truth, us), _spread(truth, us, dtype)
+        expected, moves = derivatives(truth, us), spread(truth, us, dtype)
     if mode == "exact":
-        spread = [0.0 * s for s in spread]
+        moves = [0.0] * len(moves)
     parts = []
     for backend in backends:
         if mode == "exact" and backend.looseness > 1:
@@ -105,13 +105,13 @@ def check_backends(
         subject = Subject(f, rounded.case(), name=rounded.name, dtype=dtype, device=backend.device)
         try:
             with backend.use():
-                found = _derivatives(subject, [u.astype(dtype) for u in us])
+                found = derivatives(subject, [u.astype(dtype) for u in us])
         except ValueError as error:
             if "asked for by name" in str(error):
                 continue
             raise
         unit = backend.looseness * allowed * float(np.finfo(dtype).eps)
-        parts.append(compared(f"backend {backend.name}", subject, found, expected, spread, unit, backend.looseness))
+        parts.append(compared(f"backend {backend.name}", subject, found, expected, moves, unit, backend.looseness))
     if not parts:
         return Report("backends", rounded.name, Verdict.INCONCLUSIVE, message="no backend takes these inputs")
     report = together("backends", rounded.name, parts)
@@ -146,8 +146,8 @@ def check_reference(
     eps = float(np.finfo(dtype).eps)
     with np.errstate(all="ignore"):
         moved = [truth.values([_moved(x.astype(finest), eps, rng) for x in truth.variables]) for _ in range(2)]
-    spread = [max(_distance(m[i], y) for m in moved) for i, y in enumerate(expected)]
-    report = compared("reference", subject, subject.outputs(), expected, spread, ulps * eps)
+    moves = [max(_distance(m[i], y) for m in moved) for i, y in enumerate(expected)]
+    report = compared("reference", subject, subject.outputs(), expected, moves, ulps * eps)
     return report.demand() if raises else report
 
 
@@ -178,8 +178,8 @@ def check_torch(
     rng = np.random.default_rng(seed)
     us = [np.asarray(rng.standard_normal(y.shape)) for y in subject.outputs()]
     expected = _torch_derivatives(library, function, subject, us, order)
-    found, spread = _derivatives(subject, us, order), _spread(subject, us, "float64", order)
-    report = compared("torch", subject, found, expected, spread, ulps * float(np.finfo(float).eps))
+    found, moves = derivatives(subject, us, order), spread(subject, us, "float64", order)
+    report = compared("torch", subject, found, expected, moves, ulps * float(np.finfo(float).eps))
     return report.demand() if raises else report
 
 
@@ -203,7 +203,7 @@ def _torch_derivatives(library: Any, function: Any, subject: Subject, us: Arrays
     return found
 
 
-def _derivatives(subject: Subject, us: Arrays, order: int = 1) -> Arrays:
+def derivatives(subject: Subject, us: Arrays, order: int = 1) -> Arrays:
     """Values, J'u, and to second order the gradient of <w, J'u> in the variables, for fixed random w."""
     found = [*subject.outputs(), *(subject.gradients(us) if order else [])]
     if order > 1:
@@ -217,22 +217,22 @@ def _cotangents(shapes: Sequence[Any]) -> Arrays:
     return [np.asarray(rng.standard_normal(tuple(shape))) for shape in shapes]
 
 
-def _spread(subject: Subject, us: Arrays, dtype: str, order: int = 1) -> list[float]:
+def spread(subject: Subject, us: Arrays, dtype: str, order: int = 1) -> list[float]:
     """How far each array of ``_derivatives`` moves when inputs and cotangents move by a unit in their last place."""
     rng = np.random.default_rng(3)
     eps = float(np.finfo(dtype).eps)
-    here = _derivatives(subject, us, order)
+    here = derivatives(subject, us, order)
     worst = [0.0] * len(here)
     for _ in range(2):
         moved = subject.moved([_moved(x, eps, rng) for x in subject.variables])
-        there = _derivatives(moved, [_moved(u, eps, rng) for u in us], order)
+        there = derivatives(moved, [_moved(u, eps, rng) for u in us], order)
         worst = [max(w, _distance(a, b)) for w, a, b in zip(worst, there, here)]
     return worst
 
 
 def spread_of_values(subject: Subject) -> list[float]:
     """How far each output moves when the inputs move by a unit in their last place."""
-    return _spread(subject, [], "float64", 0)
+    return spread(subject, [], "float64", 0)
 
 
 def _moved(x: np.ndarray, eps: float, rng: np.random.Generator) -> np.ndarray:
@@ -248,7 +248,7 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def compared(
-    check: str, subject: Subject, found: Arrays, expected: Arrays, spread: list[float], unit: float, loose: float = 1.0
+    check: str, subject: Subject, found: Arrays, expected: Arrays, moves: list[float], unit: float, loose: float = 1.0
 ) -> Report:
     """The verdict on arrays that should be the same; ``unit``: what is allowed, relative to the largest number."""
 
@@ -265,9 +265,9 @@ def compared(
     failure = ""
     sizes = [float(np.max(np.abs(b[np.isfinite(b)]), initial=0.0)) for b in expected]
     least = 1e-3 * max(sizes, default=0.0) or 1.0  # an array of nothing but rounding is seen beside the others
-    for i, (a, b, moves, size) in enumerate(zip(found, expected, spread, sizes)):
+    for i, (a, b, move, size) in enumerate(zip(found, expected, moves, sizes)):
         error, size = _distance(a, b), max(size, least)
-        allowed = unit * size + NOISE * loose * (moves if np.isfinite(moves) else 0.0)
+        allowed = unit * size + NOISE * loose * (move if np.isfinite(move) else 0.0)
         worst, bar = max(worst, error / size), max(bar, allowed / size)
         if not error <= allowed and not failure:
             at = np.unravel_index(np.argmax(np.nan_to_num(np.abs(a - b), nan=np.inf)), a.shape)
