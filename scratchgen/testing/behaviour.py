@@ -79,7 +79,7 @@ def check_unchanged(
     us = [np.ones(y.shape) for y in subject.outputs()]
     found = derivatives(subject, us)
     message = "" if _equal(before, list(subject.arrays)) else "an input is changed"
-    plain = given.case()._replace(arrays=tuple(np.array(a) if isinstance(a, np.ndarray) else a for a in before))
+    plain = given.case()._replace(arrays=tuple(map(_in_c_order, before)))
     if message:
         return _told("inputs and layout", subject, message, raises)
     other = derivatives(Subject(f, plain, name=subject.name, device=device), us)
@@ -139,3 +139,7 @@ def _equal(a: Sequence[Any], b: Sequence[Any]) -> bool:
         np.array_equal(x, y, equal_nan=x.dtype.kind in "fc") if isinstance(x, np.ndarray) else x == y
         for x, y in zip(a, b, strict=True)
     )
+
+
+def _in_c_order(a: Any) -> Any:
+    return np.array(a, order="C") if isinstance(a, np.ndarray) else a
