@@ -98,6 +98,24 @@ def test_the_critic_takes_the_steps_it_is_given() -> None:
     assert len(counted) == 5
 
 
+def test_the_critics_estimate_is_held_against_the_exact_distance(tmp_path: Path) -> None:
+    made = recipe("wgan", "ring8", steps=6, patience=False)
+    estimates = [made.step()["wasserstein"] for _ in range(6)]
+    assert made.distances.steps == [1, 2, 3, 4, 5, 6]
+    assert made.distances.estimates == estimates
+    x = made.dataset.trainval.x[:500] / made.scale
+    assert made._exact_distance() == pytest.approx(made.distances.exact[-1])
+    made.model = lambda z: sg.as_tensor(x + np.float32([0.3, 0.4]))  # type: ignore[assignment]
+    made._noise = lambda count: z  # type: ignore[method-assign]
+    z = sg.zeros(1, 2)
+    made.model.parameters = lambda: iter([z])  # type: ignore[attr-defined]
+    assert made._exact_distance() == pytest.approx(0.5, abs=1e-5)  # a shift is the cheapest way
+    made.distances.estimates, made.distances.exact = [3.0, 2.0, 2.5, 0.1, 0.2, 0.3], [6.0, 4.0, 5.0, 1.0, 2.0, 3.0]
+    assert made.distances.rank_correlation() == pytest.approx(1.0)
+    made.distances.draw(tmp_path / "distance.png")
+    assert (tmp_path / "distance.png").exists()
+
+
 def test_clipping_holds_after_each_step() -> None:
     made = recipe("wgan", "moons", patience=False, clip=0.05)
     made.step()

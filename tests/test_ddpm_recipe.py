@@ -110,7 +110,8 @@ def test_the_bound_has_a_term_for_each_step() -> None:
 def test_pictures(name: str, tmp_path: Path) -> None:
     recipe(name).preview(tmp_path, 7)
     expected = {"samples.png", "samples/step-000007.png"}
-    expected |= {"forward.png", "denoising.png", "interpolation.png"} if name == "digits" else set()
+    images = {"forward", "denoising", "interpolation", "edits", "inpainting", "by-step"}
+    expected |= {f"{image}.png" for image in images} if name == "digits" else set()
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")} == expected
 
 

@@ -293,3 +293,14 @@ def test_arguments_are_checked() -> None:
         metrics.half_sample_se(lambda i, j: 0.0, 3, 10)
     with pytest.raises(ValueError, match="need means"):
         metrics.frechet_from_moments([0.0], np.eye(2), [0.0], np.eye(1))
+
+
+def test_earth_movers_distance_is_that_of_the_sorted_points_on_a_line() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal(200), 0.5 + 2 * rng.standard_normal(200)
+    found = metrics.earth_movers_distance(a[:, None], b[:, None])
+    assert found == pytest.approx(np.abs(np.sort(a) - np.sort(b)).mean(), rel=1e-12)
+    plane = rng.standard_normal((50, 2))
+    assert metrics.earth_movers_distance(plane, plane[::-1] + [3.0, 4.0]) == pytest.approx(5.0)  # a shift: its length
+    with pytest.raises(ValueError, match="as many points of both are needed, got 50 and 49"):
+        metrics.earth_movers_distance(plane, plane[1:])

@@ -32,6 +32,7 @@ def _every_picture(folder: Path) -> list[Path]:
         viz.film_strip(folder / "film.png", x.reshape(2, 3, 8, 8), ["t = 2", "t = 1", "t = 0"]),
         viz.latent_manifold(folder / "manifold.png", x.reshape(2, 3, 8, 8), [-1, 0, 1], [0, 1]),
         viz.loss_curves(folder / "loss.png", [{"step": i, "loss": 1.0 / (i + 1)} for i in range(5)]),
+        viz.lines(folder / "lines.png", [0, 1], {"p": {"a": [1, 2], "b": [2, 1]}, "q": {"c": [1, 9]}}, label="x"),
         viz.scatter(folder / "scatter.png", points, np.arange(50) % 3, ["a", "b", "c"]),
         viz.samples_2d(folder / "samples.png", {"data": points, "model": points}, centres=[[0, 0]]),
         viz.density_2d(folder / "density.png", {"f": lambda p: np.exp(-(p**2).sum(1))}, (-2, 2, -2, 2), samples=points),
@@ -241,6 +242,19 @@ class TestCurves:
             viz.loss_curves(tmp_path / "x.png", [{"step": 1}])
         with pytest.raises(ValueError, match=r"hold no number for \['los'\]"):
             viz.loss_curves(tmp_path / "x.png", [{"step": 1, "loss": 2.0}], keys=["los"])
+
+
+class TestLines:
+    def test_a_logarithmic_axis_is_for_positive_values(self, tmp_path) -> None:
+        def draw(values: list[float], log: bool) -> bytes:
+            return viz.lines(tmp_path / "x.png", [0, 1, 2], {"p": {"a": values}}, label="x", log=log).read_bytes()
+
+        assert draw([1.0, 10.0, 100.0], True) != draw([1.0, 10.0, 100.0], False)
+        assert draw([0.0, 10.0, 100.0], True) == draw([0.0, 10.0, 100.0], False)
+
+    def test_curves_have_a_value_for_each_x(self, tmp_path) -> None:
+        with pytest.raises(ValueError, match=r"lines: 'a' has shape \(2,\), x has \(3,\)"):
+            viz.lines(tmp_path / "x.png", [0, 1, 2], {"p": {"a": [1, 2]}}, label="x")
 
 
 class TestPlots:

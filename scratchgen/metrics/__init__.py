@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .categorical import independent_categorical as independent_categorical
     from .classifier import FeatureClassifier as FeatureClassifier
     from .classifier import feature_classifier as feature_classifier
+    from .distances import earth_movers_distance as earth_movers_distance
     from .distances import frechet_distance as frechet_distance
     from .distances import frechet_distance_se as frechet_distance_se
     from .distances import frechet_from_moments as frechet_from_moments
@@ -50,6 +51,7 @@ _NAMES = {
     "categorical": ("CategoricalMixture", "independent_categorical"),
     "classifier": ("FeatureClassifier", "feature_classifier"),
     "distances": (
+        "earth_movers_distance",
         "frechet_distance",
         "frechet_distance_se",
         "frechet_from_moments",

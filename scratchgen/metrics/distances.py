@@ -1,4 +1,4 @@
-"""Distances between two samples in a feature space: Frechet (FD) and kernel (KID)."""
+"""Distances between two samples: Frechet (FD) and kernel (KID) in a feature space, and the earth mover's."""
 
 from __future__ import annotations
 
@@ -100,3 +100,18 @@ def kid(real: ArrayLike, fake: ArrayLike) -> Estimate:
     without_b = mean_a + (within_b.sum() - 2 * within_b) / ((m - 1) * (m - 2)) - 2 * (total - cross_b) / (n * (m - 1))
     variance = (n - 1) * np.var(without_a) + (m - 1) * np.var(without_b)
     return Estimate(float(value), float(np.sqrt(variance)))
+
+
+def earth_movers_distance(real: ArrayLike, fake: ArrayLike) -> float:
+    """The 1-Wasserstein distance of two samples of N points each, (N, D): the mean way of the cheapest matching.
+
+    Exact, by the assignment problem, in O(N^3): for a thousand points. Two samples of one density are not at 0.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
+    a, b = as_pair(real, fake)
+    if len(a) != len(b):
+        raise ValueError(f"earth_movers_distance: as many points of both are needed, got {len(a)} and {len(b)}")
+    way = cdist(a, b)
+    return float(way[linear_sum_assignment(way)].mean())

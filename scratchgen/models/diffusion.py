@@ -37,12 +37,14 @@ Times = npt.NDArray[np.int64]
 # --- the noise schedule
 
 
-def abar_of(schedule: Schedule, steps: int) -> Array:
+def abar_of(schedule: Schedule, steps: int, offset: float = 0.008) -> Array:
     """abar (steps,) of a named schedule, in float64.
 
     ``linear``: beta from 1e-4 to 0.02 in 1000 steps, more in fewer (section 4). ``cosine``: Nichol and Dhariwal 2021,
-    eq. 17. ``offset-cosine``: signal rates from 0.95 to 0.02 along a circle (the Keras example that the survey's U-Net
-    is from). ``sigmoid``: Jabri et al. 2023, between -3 and 3.
+    eq. 17; ``offset`` is their s. They choose it so that the first step's noise, sqrt(beta), is a little less than the
+    distance of two grey levels: what is finer than that costs bits and says nothing. ``offset-cosine``: signal rates
+    from 0.95 to 0.02 along a circle (the Keras example that the survey's U-Net is from). ``sigmoid``: Jabri et al.
+    2023, between -3 and 3.
     """
     if steps < 1:
         raise ValueError(f"a diffusion has at least one step, got {steps}")
@@ -51,7 +53,7 @@ def abar_of(schedule: Schedule, steps: int) -> Array:
         scale = 1000 / steps
         return np.cumprod(1 - np.minimum(np.linspace(1e-4 * scale, 0.02 * scale, steps), 0.999))
     if schedule == "cosine":
-        f = np.cos((np.append(0, t) + 0.008) / 1.008 * np.pi / 2) ** 2
+        f = np.cos((np.append(0, t) + offset) / (1 + offset) * np.pi / 2) ** 2
         return np.cumprod(1 - np.minimum(1 - f[1:] / f[:-1], 0.999))
     if schedule == "offset-cosine":
         start, end = math.acos(0.95), math.acos(0.02)
@@ -69,8 +71,8 @@ class Process:
     abar: Array
 
     @classmethod
-    def of(cls, schedule: Schedule, steps: int) -> Process:
-        return cls(abar_of(schedule, steps))
+    def of(cls, schedule: Schedule, steps: int, offset: float = 0.008) -> Process:
+        return cls(abar_of(schedule, steps, offset))
 
     @property
     def steps(self) -> int:

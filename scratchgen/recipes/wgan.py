@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 import scratchgen as sg
-from scratchgen import Tensor, nn, viz
-from scratchgen.models.gan import ImageDiscriminator, mlp
+from scratchgen import Generator, Tensor, metrics, nn, viz
+from scratchgen.models.gan import ImageDiscriminator, mlp, noise
 from scratchgen.models.wgan import (
     clip_,
     critic_loss,
@@ -22,14 +22,51 @@ from scratchgen.models.wgan import (
     r1_penalty,
 )
 
-from .adversarial import AdversarialConfig, AdversarialRecipe
+from .adversarial import NOISE, AdversarialConfig, AdversarialRecipe
 from .base import setting
+
+MEASURED = 50  # times in a run that the critic's estimate is held against the exact distance
+POINTS = 500  # of both samples, for the exact distance
 
 
 class WassersteinRecipe(AdversarialRecipe):
-    """What both ways of keeping the critic Lipschitz share: the losses and the networks."""
+    """What both ways of keeping the critic Lipschitz share: the losses and the networks.
 
-    norm: ClassVar[Any] = "none"
+    On points the critic's estimate of the distance is held against the exact one as training goes on.
+    """
+
+    def __init__(self, config: Any, dataset: Any, device: sg.Device, seed: int) -> None:
+        super().__init__(config, dataset, device, seed)
+        self.distances = Distances()
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"distances": self.distances}
+
+    def step(self) -> dict[str, float]:
+        report = super().step()
+        if not self.is_image:
+            self.distances.note(report["wasserstein"])
+            if self.steps_done % max(1, self.config.steps // MEASURED) == 0:
+                self.distances.close(self.steps_done, self._exact_distance())
+        return report
+
+    def _exact_distance(self) -> float:
+        """W1 of training points and of the present generator's, both as the critic sees them."""
+        with sg.no_grad():
+            fake = self.model(noise(POINTS, self.config.latent, Generator(NOISE), next(self.model.parameters())))
+        return metrics.earth_movers_distance(self.dataset.trainval.x[:POINTS] / self.scale, fake.numpy(force=True))
+
+    def evaluate(self) -> dict[str, float]:
+        """The judge's metrics; of points also whether the critic's estimate rose and fell with the exact distance."""
+        found = super().evaluate()
+        if len(self.distances.steps) > 2:
+            found["w1"], found["w1_rank_correlation"] = self.distances.exact[-1], self.distances.rank_correlation()
+        return found
+
+    def preview(self, folder: Path, step: int) -> None:
+        super().preview(folder, step)
+        if self.distances.steps:
+            self.distances.draw(folder / "distance.png")
 
     def build(self) -> tuple[nn.Module, nn.Module]:
         config, generator = self.config, self.make_generator()
@@ -59,6 +96,47 @@ class WassersteinRecipe(AdversarialRecipe):
     def generator_loss(self, fake: Tensor, label: Tensor) -> tuple[Tensor, dict[str, float]]:
         loss = generator_loss(self.opponent(fake))
         return loss, {"g_loss": loss.item()}
+
+
+class Distances:
+    """The critic's estimates, each the mean since the one before, and the exact distance at the same steps."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.estimates: list[float] = []
+        self.exact: list[float] = []
+        self._sum, self._count = 0.0, 0
+
+    def note(self, estimate: float) -> None:
+        """One step's estimate."""
+        self._sum, self._count = self._sum + estimate, self._count + 1
+
+    def close(self, step: int, exact: float) -> None:
+        """Keep the mean estimate beside the exact distance."""
+        self.steps.append(step)
+        self.estimates.append(self._sum / self._count)
+        self.exact.append(exact)
+        self._sum, self._count = 0.0, 0
+
+    def rank_correlation(self) -> float:
+        """Spearman's: 1 if the estimate rises and falls with the distance, whatever its scale."""
+        from scipy.stats import spearmanr
+
+        return float(spearmanr(self.estimates, self.exact).statistic)
+
+    def draw(self, path: Path) -> None:
+        panels = {"the critic's estimate": {"estimate": self.estimates}, "exact distance": {"W1": self.exact}}
+        viz.lines(path, self.steps, panels, label="step")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "steps": list(self.steps), "estimates": list(self.estimates), "exact": list(self.exact),
+            "sum": self._sum, "count": self._count,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps, self.estimates, self.exact = (list(state[key]) for key in ("steps", "estimates", "exact"))
+        self._sum, self._count = state["sum"], state["count"]
 
 
 @dataclass(frozen=True)

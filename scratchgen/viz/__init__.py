@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .curves import lines as lines
     from .curves import loss_curves as loss_curves
     from .images import film_strip as film_strip
     from .images import image_grid as image_grid
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from .plots import scatter as scatter
 
 _NAMES = {
-    "curves": ("loss_curves",),
+    "curves": ("lines", "loss_curves"),
     "images": ("film_strip", "image_grid", "interpolation_grid", "latent_manifold", "reconstructions"),
     "plots": ("attention_map", "density_2d", "histogram", "samples_2d", "scatter"),
 }

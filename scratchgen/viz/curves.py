@@ -1,4 +1,4 @@
-"""Curves of training: one panel a metric, training and validation in it."""
+"""Curves: of training, one panel a metric, training and validation in it; and of anything else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from . import style
@@ -70,6 +70,39 @@ def loss_curves(
         style.label(ax, key, x)
     for ax in axes[len(panels) :]:
         ax.remove()
+    style.heading(page, title)
+    return style.save_figure(page, path)
+
+
+def lines(
+    path: str | os.PathLike[str],
+    x: ArrayLike,
+    panels: Mapping[str, Mapping[str, ArrayLike]],
+    *,
+    label: str,
+    log: bool = False,
+    title: str | None = None,
+) -> Path:
+    """Draw named curves over common ``x`` (N,), each panel with a vertical axis of its own.
+
+    ``panels``: ``{"accuracy": {"real": (N,), "generated": (N,)}}``, values that are not finite left out; ``label``:
+    what x is; ``log``: a logarithmic vertical axis where all values are positive.
+    """
+    at = np.asarray(x, np.float64)
+    page, axes = style.figure(4.4 * len(panels), 3.4, 1, len(panels))
+    for ax, (name, curves) in zip(axes, panels.items(), strict=True):
+        for i, (key, values) in enumerate(curves.items()):
+            y = np.asarray(values, np.float64)
+            if y.shape != at.shape:
+                raise ValueError(f"lines: {key!r} has shape {y.shape}, x has {at.shape}")
+            marker = "o" if len(y) < 20 else None
+            ax.plot(at, y, color=style.PALETTE[i % len(style.PALETTE)], linewidth=1.6, marker=marker, markersize=3.5,
+                    label=key)  # fmt: skip
+        if log and all((np.asarray(values) > 0).all() for values in curves.values()):
+            ax.set_yscale("log")
+        if len(curves) > 1:
+            ax.legend(frameon=False, fontsize=style.TEXT, labelcolor=style.INK, handlelength=1.2)
+        style.label(ax, name, label)
     style.heading(page, title)
     return style.save_figure(page, path)
 
