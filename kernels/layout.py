@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -83,6 +84,24 @@ def around(a: np.ndarray, dim: int, order: tuple[int, ...]) -> np.ndarray:
     moved = array_module(a).ascontiguousarray(a.transpose(order))
     at = order.index(dim % a.ndim)
     return moved.reshape(math.prod(moved.shape[:at]), moved.shape[at], math.prod(moved.shape[at + 1 :]))
+
+
+def joined(arrays: Sequence[np.ndarray], dim: int) -> np.ndarray | None:
+    """The array of which these are neighbouring parts along ``dim``, as a view of the memory they share; or None."""
+    first = arrays[0]
+    whole = first.base
+    if type(whole) is not np.ndarray or not whole.flags.c_contiguous:
+        return None
+    start = place = first.__array_interface__["data"][0]
+    length = 0
+    for a in arrays:
+        at = a.__array_interface__["data"][0]
+        if a.base is not whole or a.strides != first.strides or a.dtype is not first.dtype or at != place:
+            return None
+        length += a.shape[dim]
+        place += a.shape[dim] * a.strides[dim]
+    shape = (*first.shape[:dim], length, *first.shape[dim + 1 :])
+    return np.ndarray(shape, first.dtype, whole, start - whole.__array_interface__["data"][0], first.strides)
 
 
 def read_only(*arrays: np.ndarray) -> list[np.ndarray]:

@@ -378,6 +378,24 @@ def grad(
     return results
 
 
+def _references(view: Any) -> int:
+    """How many refer to the memory of a view: a number that means something beside another one from here."""
+    return sys.getrefcount(view.base)
+
+
+_ONE_VIEW = _references(np.empty(1)[:])
+
+
+def _alone(array: Any) -> bool:
+    """Whether ``array`` has memory of its own: it owns it, or is a view of all of what nobody else refers to."""
+    whole = array.base
+    if whole is None:
+        return True
+    alike = type(whole) is type(array) and whole.size == array.size and array.flags.c_contiguous
+    del whole
+    return alike and _references(array) == _ONE_VIEW
+
+
 def backward(
     outputs: Tensor | Sequence[Tensor],
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
@@ -397,7 +415,7 @@ def backward(
         for leaf, g in found.items():
             if leaf.grad is not None:
                 g = leaf.grad + g
-            elif not create_graph and (g.array.base is not None or id(g.array) in shared):
-                g = wrap(g.array.copy(), g.device)  # a leaf's .grad owns its memory: optimizers change it in place
+            elif not create_graph and (id(g.array) in shared or not _alone(g.array)):
+                g = wrap(g.array.copy(), g.device)  # a leaf's .grad shares no memory: optimizers change it in place
             shared.add(id(g.array))
             leaf.grad = g

@@ -112,6 +112,29 @@ def test_a_fused_projection_is_read_in_place_and_answered_in_kind():
         np.testing.assert_array_equal(a, b)
 
 
+def test_the_gradient_of_a_fused_projection_is_never_copied():
+    """Attention writes its three gradients where the projection's is wanted: joining them again is a view."""
+    x = sg.tensor(draw(2, 100, 3 * 4 * 32), requires_grad=True)
+
+    def attend(x):
+        q, k, v = (u.reshape(2, 100, 4, 32).transpose(1, 2) for u in x.chunk(3, -1))
+        return sg.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    g = sg.tensor(draw(2, 4, 100, 32, seed=1))
+    attend(x).backward(g)  # compiles
+    (whole,) = sg.grad(attend(x), x, g)
+    assert whole.array.base.size == whole.array.size == x.array.size
+    wide_x = sg.tensor(x.array.astype(np.float64), requires_grad=True)
+    (truth,) = sg.grad(attend(wide_x), wide_x, g.double())
+    assert np.abs(whole.array - truth.array).max() < 2e-6 * np.abs(truth.array).max()
+    np.testing.assert_array_equal(x.grad.array, whole.array)
+    y = attend(x)
+    tracemalloc.start()
+    y.backward(g, retain_graph=False)
+    assert tracemalloc.get_traced_memory()[1] < 3.5 * whole.array.nbytes  # of it 1, and x.grad + it 1
+    tracemalloc.stop()
+
+
 @pytest.mark.parametrize("change", ["columns", "backwards", "steps", "unaligned"])
 def test_strides_do_not_change_a_bit(change):
     def lying(x):

@@ -7,6 +7,7 @@ import pytest
 from oracle import assert_like_torch, both, lying, torch
 
 import scratchgen as sg
+from scratchgen.kernels.layout import joined
 from scratchgen.testing import check_grad
 
 OF_ONE = {  # label: a function that both libraries understand, of a tensor [2, 3, 4]
@@ -208,6 +209,39 @@ def test_gradients_of_pieces_are_joined_once():
     assert len({id(piece.node.node) for piece in pieces}) == 1
     (g,) = sg.grad(pieces[0].sum() + 3 * pieces[2].sum(), x)
     np.testing.assert_array_equal(g.numpy()[0], [1, 1, 0, 0, 3, 3])
+
+
+def test_pieces_are_joined_where_they_lie():
+    """Neighbours in one memory need no copy; whatever else looks like neighbours does."""
+    whole = np.arange(24.0).reshape(2, 3, 4)
+    for dim in (0, 1, 2):
+        parts = np.split(whole, [1], dim)
+        view = joined(parts, dim)
+        assert view is not None and view.base is whole.base
+        np.testing.assert_array_equal(view, whole)
+        assert joined(parts[::-1], dim) is None
+        assert joined([parts[0], parts[1].copy()], dim) is None
+    assert joined([whole[:, :, :1], whole[:, :, 2:]], 2) is None  # a gap
+    assert joined([whole[:1], whole[1:, ::-1]], 0) is None
+
+
+def test_gradients_share_no_memory():
+    """A leaf's gradient may be a view of what nobody else has; two leaves never have one memory."""
+    a, b = (sg.ones(6, requires_grad=True) for _ in range(2))
+    g = sg.ones(2, 3)
+    (a + b).reshape(2, 3).backward(g)
+    for one, other in ((a.grad, b.grad), (a.grad, g), (b.grad, g)):
+        assert not np.shares_memory(one.array, other.array)
+    x = sg.ones(6, requires_grad=True)
+    (2 * x.reshape(2, 3)).backward(g)
+    assert x.grad.array.base.size == 6 and x.grad.tolist() == [2] * 6
+    y = sg.ones(2, 3, requires_grad=True)
+    kept = []
+    z = (2 * y.reshape(6)).reshape(2, 3)
+    z.register_hook(kept.append)
+    z.backward(g)
+    y.grad.add_(1)
+    assert y.grad.tolist() == [[3] * 3] * 2 and kept[-1].tolist() == [[1] * 3] * 2
 
 
 def test_promotion_when_joining():

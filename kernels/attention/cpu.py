@@ -45,6 +45,27 @@ def _beside(x: np.ndarray, size: int, copies: int = 1) -> np.ndarray:
     return out.transpose(0, *[1 + order.index(d) for d in range(x.ndim)])
 
 
+def _beside_three(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> list[np.ndarray] | None:
+    """Arrays for three gradients that lie to each other as q, k and v do, if those are cut out of one projection.
+
+    Then the projection's gradient is there when they are; else None.
+    """
+    step = k.ctypes.data - q.ctypes.data
+    if not (q.shape == k.shape == v.shape and q.strides == k.strides == v.strides and q.base is k.base is v.base):
+        return None
+    order, inner = row_order(q, -1), q.ndim - 1
+    while inner and math.prod([q.shape[d] for d in order[inner:]]) * q.itemsize < step:
+        inner -= 1
+    if q.base is None or v.ctypes.data - k.ctypes.data != step:
+        return None
+    shape = [q.shape[d] for d in order]
+    if math.prod(shape[inner:]) * q.itemsize != step or (inner and q.strides[order[inner - 1]] != 3 * step):
+        return None
+    out = np.empty((*shape[:inner], 3, *shape[inner:]), F4)
+    back = [order.index(d) for d in range(q.ndim)]
+    return [np.moveaxis(out, inner, 0)[i].transpose(back) for i in range(3)]
+
+
 def _sizes(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, is_causal: bool) -> tuple[int, ...]:
     """Heads, queries, keys, size, size of values, whether causal, kind of mask."""
     kind = NO_MASK if mask is None else BOOLS if mask.dtype == np.bool_ else NUMBERS
@@ -137,7 +158,11 @@ def scaled_dot_product_attention_vjp(
     heads, queries, keys, size, value_size = sizes[:5]
     wide = -(-size // backward.SPAN) * backward.SPAN
     parts = max(1, min(-(-PARTS // heads), -(-keys // backward.MOST_LANES) // FEWEST_PANELS))
-    dq, dk, dv = _beside(q, wide, parts), _beside(k, size)[0], _beside(v, value_size)[0]
+    three = _beside_three(q, k, v) if parts == 1 and wide == size else None
+    if three is None:
+        dq, dk, dv = _beside(q, wide, parts), _beside(k, size)[0], _beside(v, value_size)[0]
+    else:
+        dq, dk, dv = three[0][None], *three[1:]
     _run(
         backward.derive, backward.derive_in_parallel, _threads(heads * parts, sizes),
         backward.scratch_floats(queries, size, value_size),

@@ -12,6 +12,7 @@ import numpy as np
 from .. import dtypes, kernels
 from ..declare import Primitive, method, primitive
 from ..kernels.arrays import LARGE
+from ..kernels.layout import joined
 from ..tensor import Tensor
 from .dims import normalize_dim
 from .elementwise import cast
@@ -39,9 +40,15 @@ def _cat_forward(*arrays: Any, dim: int) -> Any:
     return np.concatenate(arrays, dim)
 
 
+def _rejoin_forward(*arrays: Any, dim: int) -> Any:
+    whole = joined(arrays, dim) if type(arrays[0]) is np.ndarray else None
+    return _cat_forward(*arrays, dim=dim) if whole is None else whole
+
+
 _cat = primitive("cat", _cat_forward, _cat_vjp)
+_rejoin = primitive("rejoin", _rejoin_forward, _cat_vjp)  # shares memory where the parts are neighbours already
 _split: Primitive = primitive(
-    "split", _split_forward, lambda g, y, x, *, sizes, dim: (_cat(*g, dim=dim),), several=True
+    "split", _split_forward, lambda g, y, x, *, sizes, dim: (_rejoin(*g, dim=dim),), several=True
 )
 _stack = primitive("stack", lambda *arrays, dim: np.stack(arrays, dim), lambda g, y, *tensors, dim: _unbind(g, dim=dim))
 _unbind: Primitive = primitive(
