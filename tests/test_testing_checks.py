@@ -268,6 +268,16 @@ def test_inputs_are_left_alone_and_layout_is_read_right():
         sgt.check_unchanged(op, [X.T])
 
 
+def test_a_derivative_that_misreads_a_layout_is_not_taken_for_noise():
+    def rule(g, y, x):
+        return g * sg.as_tensor(np.cos(x.detach().numpy()).ravel(order="K").reshape(x.shape))
+
+    op = Primitive("misreads", np.sin, (rule,), "x", False, False)
+    assert sgt.check_vjp(op, [X], order=1).passed
+    for x in (X.T, X[::2].T):
+        assert sgt.check_vjp(op, [x], order=1, raises=False).verdict is Verdict.FAIL
+
+
 def test_errors_must_be_clear():
     wrong = [Case("a dim too far", (X,), {"dim": 2}), Case("no dim", (X,))]
     assert sgt.check_errors(sg.softmax, wrong).passed

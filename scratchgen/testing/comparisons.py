@@ -16,7 +16,7 @@ import numpy as np
 from .. import kernels
 from .judge import NOISE
 from .report import Evidence, Report, Verdict, together
-from .subject import Arrays, Subject
+from .subject import Arrays, Subject, nudged
 
 ULPS = 16  # units in the last place of the largest number, for what rounds within an op
 
@@ -145,7 +145,7 @@ def check_reference(
     rng = np.random.default_rng(3)
     eps = float(np.finfo(dtype).eps)
     with np.errstate(all="ignore"):
-        moved = [truth.values([_moved(x.astype(finest), eps, rng) for x in truth.variables]) for _ in range(2)]
+        moved = [truth.values([nudged(x.astype(finest), eps, rng) for x in truth.variables]) for _ in range(2)]
     moves = [max(_distance(m[i], y) for m in moved) for i, y in enumerate(expected)]
     report = compared("reference", subject, subject.outputs(), expected, moves, ulps * eps)
     return report.demand() if raises else report
@@ -224,8 +224,8 @@ def spread(subject: Subject, us: Arrays, dtype: str, order: int = 1) -> list[flo
     here = derivatives(subject, us, order)
     worst = [0.0] * len(here)
     for _ in range(2):
-        moved = subject.moved([_moved(x, eps, rng) for x in subject.variables])
-        there = derivatives(moved, [_moved(u, eps, rng) for u in us], order)
+        moved = subject.moved([nudged(x, eps, rng) for x in subject.variables])
+        there = derivatives(moved, [nudged(u, eps, rng) for u in us], order)
         worst = [max(w, _distance(a, b)) for w, a, b in zip(worst, there, here)]
     return worst
 
@@ -233,10 +233,6 @@ def spread(subject: Subject, us: Arrays, dtype: str, order: int = 1) -> list[flo
 def spread_of_values(subject: Subject) -> list[float]:
     """How far each output moves when the inputs move by a unit in their last place."""
     return spread(subject, [], "float64", 0)
-
-
-def _moved(x: np.ndarray, eps: float, rng: np.random.Generator) -> np.ndarray:
-    return np.asarray(x * (1 + eps * rng.integers(-1, 2, x.shape)))
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -12,9 +12,9 @@ import numpy as np
 from .differences import Estimate
 from .judge import Judgement, judge
 from .kinks import KINKS, around_kinks, check_subgradient, kinked
-from .oracles import EPS, Oracle, flat, nudge, orthonormal
+from .oracles import EPS, Oracle, flat, orthonormal
 from .report import Evidence, Report, Verdict, together
-from .subject import Arrays, Subject
+from .subject import Arrays, Subject, nudged
 
 CLOSER = 50  # how much smaller the steps of a second opinion are
 ALONE = 1e-3  # a variable whose part of the derivative is smaller than this of the largest is checked by itself
@@ -234,7 +234,8 @@ class Level:
         if not self._spread:
             rng = np.random.default_rng(7)
             for _ in range(2):
-                moved = self._gradients(nudge(self.subject.variables, rng), [nudge(u, rng) for u in self.us])
+                xs, *us = [[nudged(x, 2 * EPS, rng) for x in xs] for xs in (self.subject.variables, *self.us)]
+                moved = self._gradients(xs, us)
                 self._spread.append(moved - self.gradients)
         return max(4 * EPS * self._slope, *(float(np.max(np.abs(spread @ flat(v))[at])) for spread in self._spread))
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .differences import Estimate, directional_derivative
-from .subject import Arrays, Subject
+from .subject import Arrays, Subject, nudged
 
 METHODS = ("longdouble", "complex", "richardson")
 DTYPES = {"longdouble": np.longdouble, "complex": np.complex128, "richardson": np.float64}
@@ -106,8 +106,9 @@ class Oracle:
     def noise(self) -> float:
         """How far a projection of the function moves when its inputs move by a unit in the last place."""
         rng = np.random.default_rng(5)
-        here = self.project(self.subject.values(self.subject.variables))
-        moved = [self.project(self.subject.values(nudge(self.subject.variables, rng))) for _ in range(2)]
+        xs = self.subject.variables
+        here = self.project(self.subject.values(xs))
+        moved = [self.project(self.subject.values([nudged(x, 2 * EPS, rng) for x in xs])) for _ in range(2)]
         spread = max(float(np.max(np.abs(m - here), initial=0.0)) for m in moved)
         return spread + EPS * float(np.max(np.abs(here), initial=0.0))
 
@@ -159,11 +160,6 @@ def split(vector: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> Arrays:
 def flat(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """All elements of all arrays in a row."""
     return np.concatenate([a.reshape(-1) for a in arrays]) if arrays else np.zeros(0)
-
-
-def nudge(xs: Arrays, rng: np.random.Generator) -> Arrays:
-    """Every number moved by up to one unit in its last place."""
-    return [np.asarray(x * (1 + 2 * EPS * rng.integers(-1, 2, x.shape))) for x in xs]
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

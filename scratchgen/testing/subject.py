@@ -160,3 +160,10 @@ def relaid(x: np.ndarray, dtype: Any) -> np.ndarray:
     laid: np.ndarray = np.ndarray(x.shape, dtype, memory, offset, strides)
     laid[...] = x
     return laid
+
+
+def nudged(x: np.ndarray, eps: float, rng: np.random.Generator) -> np.ndarray:
+    """Every number moved by up to one unit in its last place, in the same memory layout: a misread stays one."""
+    moved = relaid(x, x.dtype)
+    moved[...] = x * (1 + eps * rng.integers(-1, 2, x.shape))
+    return moved
