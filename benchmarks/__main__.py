@@ -10,6 +10,8 @@ SUITES = {
     "steps": "whole training steps: same weights, same data, same loss; time and memory; --profile shows where it goes",
     "overhead": "microseconds the engine adds to an op",
     "fairness": "whether taking turns changes what a library takes alone",
+    "quality": "a DCGAN trained here and in PyTorch: metrics of its samples, and seconds",
+    "gpu": "the first minutes on a GPU: roofs, every kernel checked and timed, training steps",
     "report": "tables and plots from a file of results",
 }
 ALL = ("ops", "steps", "overhead")

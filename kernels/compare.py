@@ -87,17 +87,16 @@ def compare(
     wanted = list(available) if impls == "all" else [impls] if isinstance(impls, str) else list(impls)
     if unknown := set(wanted) - set(available):
         raise KeyError(f"{op} has no implementation {sorted(unknown)} on {device}; it has: {', '.join(available)}")
-    rng = np.random.default_rng(seed)
-    for case in _cases[op](rng):
-        truth = _outputs(available["reference"].fn(*case.arrays, **case.attrs))
-        arrays = tuple(_cast(a, dtype) for a in case.arrays)
+    for case in drawn(op, seed):
+        truth = outputs(available["reference"].fn(*case.arrays, **case.attrs))
+        arrays = tuple(cast(a, dtype) for a in case.arrays)
         for impl in wanted:
             k = available[impl]
             fits = k.accepts(np.dtype(dtype)) and (k.when is None or k.when(*arrays, **case.attrs))
             if not fits:
                 continue
-            got = _outputs(k.fn(*arrays, **case.attrs))
-            error = max((_deviation(g, t) for g, t in zip(got, truth, strict=True)), default=0.0)
+            got = outputs(k.fn(*arrays, **case.attrs))
+            error = max((deviation(g, t) for g, t in zip(got, truth, strict=True)), default=0.0)
             seconds = _median_seconds(k, arrays, case.attrs, repeats) if repeats else None
             cost = k.cost(*arrays, **case.attrs) if k.cost and seconds else None
             yield Comparison(
@@ -113,21 +112,29 @@ def compare(
             )
 
 
-def _cast(array: Any, dtype: str) -> Any:
+def drawn(op: str, seed: int = 0) -> Iterator[Case]:
+    """The cases of ``op``, which has some."""
+    yield from _cases[op](np.random.default_rng(seed))
+
+
+def cast(array: Any, dtype: str) -> Any:
+    """What a kernel gets of a case's array, or tuple of arrays: floats in the dtype under test, read-only."""
     if isinstance(array, tuple):
-        return tuple(_cast(a, dtype) for a in array)
+        return tuple(cast(a, dtype) for a in array)
     if array is None or array.dtype.kind != "f":
         return array
-    cast = np.array(array, dtype, order="K")
-    cast.flags.writeable = False  # kernels never mutate their inputs
-    return cast
+    narrow = np.array(array, dtype, order="K")
+    narrow.flags.writeable = False  # kernels never mutate their inputs
+    return narrow
 
 
-def _outputs(result: Any) -> list[np.ndarray]:
+def outputs(result: Any) -> list[np.ndarray]:
+    """What a kernel returned, as a list without the gradients that are None."""
     return [np.asarray(a) for a in (result if isinstance(result, tuple) else (result,)) if a is not None]
 
 
-def _deviation(got: np.ndarray, truth: np.ndarray) -> float:
+def deviation(got: np.ndarray, truth: np.ndarray) -> float:
+    """The largest difference, relative to the largest true value; equal infinities and NaNs are equal."""
     if got.shape != truth.shape:
         raise AssertionError(f"an output has shape {got.shape}, the reference's has {truth.shape}")
     if truth.size == 0:

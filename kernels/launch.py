@@ -86,8 +86,8 @@ class Module:
     ) -> None:
         """Run ``kernel`` over ``grid`` blocks of ``block`` threads, with ``shared`` bytes of dynamic shared memory.
 
-        Arguments are contiguous arrays (``Out`` or ``Changed`` if the kernel writes them; None is a null pointer), NumPy
-        scalars of exactly the parameter's type, and structs that hold addresses (``Holding``). An empty grid does
+        Arguments are contiguous arrays (``Out`` or ``Changed`` if the kernel writes them; None is a null pointer),
+        NumPy scalars of exactly the parameter's type, and structs that hold addresses (``Holding``). An empty grid does
         nothing.
         """
         if kernel not in self.kernels:
@@ -206,7 +206,7 @@ def read_sources(path: Path) -> dict[str, str]:
 
 
 def all_modules() -> dict[str, Module]:
-    """Every module of every op: imports the ``cuda.py`` of each folder."""
-    for file in sorted(ROOT.glob("*/cuda.py")):
-        importlib.import_module(f"{__package__}.{file.parent.name}.cuda")
+    """Every module of every op: imports the ``cuda*.py`` of each folder."""
+    for file in sorted(ROOT.glob("*/cuda*.py")):
+        importlib.import_module(f"{__package__}.{file.parent.name}.{file.stem}")
     return {name: MODULES[name] for name in sorted(MODULES) if MODULES[name].path.is_relative_to(ROOT)}

@@ -51,9 +51,7 @@ class Batch:
     def launch(self, kernel: str, *arguments: Any, sums: int = 0) -> None:
         """``sums``: numbers that each thread leaves in shared memory for each of its channels."""
         name = f"batch_norm_{kernel}<{self.type}, {self.pack}>"
-        MODULE.launch(
-            name, (self.tiles, self.chunks), THREADS, *arguments, shared=4 * sums * THREADS * self.pack
-        )
+        MODULE.launch(name, (self.tiles, self.chunks), THREADS, *arguments, shared=4 * sums * THREADS * self.pack)
 
     def new(self, *shape: int, dtype: Any = np.float32) -> Any:
         """An array to be written."""
@@ -102,9 +100,7 @@ def forward(x: Any, weight: Any, bias: Any, eps: float, slope: float = 1.0) -> t
     return batch.apply(mean, rstd), *outputs, mean.reshape(kept), rstd.reshape(kept)
 
 
-def backward(
-    g: Any, x: Any, weight: Any, bias: Any, mean: Any, rstd: Any, slope: float = 1.0
-) -> tuple[Any, Any, Any]:
+def backward(g: Any, x: Any, weight: Any, bias: Any, mean: Any, rstd: Any, slope: float = 1.0) -> tuple[Any, Any, Any]:
     """Gradients in x, weight and bias from those of y, mean and variance."""
     batch = Batch(x, weight, bias, slope, g[0])
     mean, rstd = statistics(mean, rstd)

@@ -109,9 +109,7 @@ def _conv2d_weight(x, y, w, how):
         left[i, j] = float32(0)
         if a < pixels and out < outs:
             place = a % (y.shape[1] * y.shape[2])
-            left[i, j] = y[
-                a // (y.shape[1] * y.shape[2]), place // y.shape[2], place % y.shape[2], group * outs + out
-            ]
+            left[i, j] = y[a // (y.shape[1] * y.shape[2]), place // y.shape[2], place % y.shape[2], group * outs + out]
         right[i, j] = float32(0)
         if b < pixels and number < taps * depth:
             channel = group * depth + number % depth
