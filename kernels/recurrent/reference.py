@@ -110,7 +110,7 @@ def rnn_vjp(
 
 @kernel("gru", cost=value_cost)
 def gru(x: Any, h0: Any, weight: Any, bias: Any, present: Any = None, *, reverse: bool) -> tuple[Any, Any]:
-    """The states h (T, N, H); and of the gates r, z, n and the product W_n h + b_n, (T, N, 4 H)."""
+    """The states h (T, N, H); and of the gates r, z, the product W_n h + b_n, and n, (T, N, 4 H)."""
     xp = array_module(x)
     wide, h, weight, bias = (None if a is None else widen(a) for a in (x, h0, weight, bias))
     size = h0.shape[-1]
@@ -122,7 +122,7 @@ def gru(x: Any, h0: Any, weight: Any, bias: Any, present: Any = None, *, reverse
         r = _sigmoid(xp, wide[t, :, :size] + product[:, :size])
         z = _sigmoid(xp, wide[t, :, size : 2 * size] + product[:, size : 2 * size])
         n = xp.tanh(wide[t, :, 2 * size :] + r * product[:, 2 * size :])
-        gates[t] = xp.concatenate([r, z, n, product[:, 2 * size :]], 1)
+        gates[t] = xp.concatenate([r, z, product[:, 2 * size :], n], 1)
         states[t] = h = _hold(xp, _absent(present, t), n + z * (h - n), h)
     return states, gates
 
@@ -139,7 +139,7 @@ def gru_vjp(
     slopes, dh = xp.empty_like(dx), xp.zeros(h0.shape, wide.dtype)  # of the recurrent products
     for t in _order(len(g), not reverse):
         absent = _absent(present, t)
-        r, z, n, product = (gates[t, :, i * size : (i + 1) * size] for i in range(4))
+        r, z, product, n = (gates[t, :, i * size : (i + 1) * size] for i in range(4))
         dh = dh + wide[t]
         dn = dh * (1 - z) * (1 - n * n)
         dz = dh * (before[t] - n) * z * (1 - z)
