@@ -148,7 +148,7 @@ class WGANConfig(AdversarialConfig):
     patience: bool = setting(True, "100 critic steps for the first 25 generator steps and every 500th")
 
 
-_CLIPPED: dict[str, Any] = {"latent": 2, "width": 128, "batch_size": 256, "clip": 0.1, "learning_rate": 5e-4}
+_CLIPPED: dict[str, Any] = {"latent": 2, "width": 128, "batch_size": 256, "clip": 0.1, "learning_rate": 1e-3}
 
 
 class WGANRecipe(WassersteinRecipe):
@@ -159,7 +159,7 @@ class WGANRecipe(WassersteinRecipe):
     default_data: ClassVar[str] = "ring8"
     presets: ClassVar[Mapping[str, Mapping[str, WGANConfig]]] = {
         "tiny": {
-            **{name: WGANConfig(steps=8000, **_CLIPPED) for name in ("ring8", "grid25", "moons", "rings")},
+            **{name: WGANConfig(steps=14_000, **_CLIPPED) for name in ("ring8", "grid25", "moons", "rings")},
             "digits": WGANConfig(steps=4000, batch_size=64, width=48, learning_rate=2e-4, dequantise=True),
             "*": WGANConfig(steps=4000, batch_size=64, learning_rate=2e-4),
         },
