@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -48,8 +49,8 @@ class Seq2SeqConfig(TranslationConfig):
 
 TASK = Seq2SeqConfig(steps=312, batch_size=64, learning_rate=4e-3)
 TRANSLATION = Seq2SeqConfig(
-    steps=6000, batch_size=128, learning_rate=2e-3, embedding=128, hidden=128, attention="general", feeding=False,
-    dropout=0.3, tokenizer="bpe", label_smoothing=0.1, warmup_steps=500, tied=True,
+    steps=5000, batch_size=128, learning_rate=2e-3, embedding=128, hidden=128, attention="general", feeding=False,
+    dropout=0.2, tokenizer="bpe", vocabulary=2000, label_smoothing=0.1, warmup_steps=500, tied=True,
 )  # fmt: skip
 
 
@@ -106,6 +107,10 @@ class Seq2SeqRecipe(TranslationRecipe):
 
     def writer(self, source: IntArray, present: np.ndarray) -> Step:
         return Writer(self.model, source, present, self.device)
+
+    def draw_attention(self, path: Path, text: str) -> None:
+        if self.config.attention != "none":
+            super().draw_attention(path, text)
 
     def look(self, source: IntArray, target: IntArray) -> np.ndarray:
         return self._alignment(source[None], target[None])
