@@ -80,12 +80,12 @@ __global__ void __launch_bounds__(256, 1)
         __syncthreads();
     }
     if (strip.first != 0) return;
+    float mean[N], about[N];
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-        const long long to = (long long)blockIdx.y * shape.channels + part.first + strip.column + i;
-        means[to] = found[i].mean;
-        squares[to] = found[i].squares;
-    }
+    for (int i = 0; i < N; i++) mean[i] = found[i].mean, about[i] = found[i].squares;
+    const long long to = (long long)blockIdx.y * shape.channels + part.first + strip.column;
+    Sums<N>::leave(means + to, mean);
+    Sums<N>::leave(squares + to, about);
 }
 
 // Joins the chunks' moments: a block of (32, 8) threads has 32 channels and 8 threads for each.

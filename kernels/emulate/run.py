@@ -176,7 +176,9 @@ class Library:
         """Run ``kernel`` to its end. ``arguments``: values and their modes (INPUT, OUTPUT, CHANGED, VALUE).
 
         ``held``: arrays that the kernel reaches by addresses in structs: the place of the address in a VALUE, the
-        array, its mode. Raises EmulatorError with what the kernel does wrong, TypeError where arguments do not fit its parameters.
+        array, its mode.
+
+        Raises EmulatorError with what the kernel does wrong, TypeError where arguments do not fit its parameters.
         """
         settings = _settings.get(_DEFAULT)
         entry = self._entries[kernel]

@@ -159,11 +159,21 @@ __global__ void layer_norm_welford(const T* __restrict__ x, const T* __restrict_
 template <class Held>
 DEVICE void leave_sums(const float sums[Held::PACKS][Held::N], float* to, int group, int width) {
     if (!to) return;
+    to += (long long)group * width;
 #pragma unroll
     for (int p = 0; p < Held::PACKS; p++)
 #pragma unroll
-        for (int i = 0; i < Held::N; i++)
-            if (Held::column(p, i) < width) to[(long long)group * width + Held::column(p, i)] = sums[p][i];
+        for (int i = 0; i < Held::N; i += 4) {
+            const int column = Held::column(p, i);
+            if (width % 4 == 0) {
+                const Pack<float, 4> pack = {sums[p][i], sums[p][i + 1], sums[p][i + 2], sums[p][i + 3]};
+                if (column < width) store<4>(to + column, pack);
+            } else {
+#pragma unroll
+                for (int j = i; j < i + 4; j++)
+                    if (column + j - i < width) to[column + j - i] = sums[p][j];
+            }
+        }
 }
 
 // Each group of THREADS takes every so-manieth row and keeps its own sums for weight and bias in registers, which it
