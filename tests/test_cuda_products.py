@@ -11,8 +11,8 @@ import pytest
 
 import scratchgen as sg
 from scratchgen import kernels
-from scratchgen.kernels.emulate import emulator
 from scratchgen.kernels.conv2d import cuda as convolution
+from scratchgen.kernels.emulate import emulator
 from scratchgen.kernels.matmul import cuda
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator compiles with g++")
@@ -205,8 +205,8 @@ def test_every_convolution_and_its_adjoints(precision):
     """Under each schedule, with small and with large tiles; the same bits whatever the schedule."""
     dtype = {"tf32": "float32"}.get(precision, precision)
     dtype = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
-    ops, way = {op: kernels.implementations(op, "emu")["reference"].fn for op in ("conv2d", "conv2d_input",
-                                                                                  "conv2d_weight")}, WAYS[precision]  # fmt: skip
+    names, way = ("conv2d", "conv2d_input", "conv2d_weight"), WAYS[precision]
+    ops = {op: kernels.implementations(op, "emu")["reference"].fn for op in names}
     for geometry in GEOMETRIES:
         (x, w, y, b, c), how, sizes = problem(np.random.default_rng(0), dtype, geometry)
         wide = [a.astype(np.float64) for a in (x, w, y, b, c)]
@@ -295,4 +295,6 @@ def test_steps_of_convolution_do_what_their_story_says():
     assert naive.global_read == 64 * (inside + 64 * 9 * 64 * 4)
     assert im2col.global_read == 9 * x.nbytes + w.nbytes  # windows with zeros and all; making them is not counted
     assert implicit.global_read == panels.global_read == inside + w.nbytes
-    assert conflicts(panels) > 0 and conflicts(tensor) > tensor.shared_requests and conflicts(swizzled) == 0
+    assert conflicts(panels) > 0
+    assert conflicts(tensor) > tensor.shared_requests
+    assert conflicts(swizzled) == 0

@@ -1,193 +1,156 @@
-// Scaled dot-product attention without its matrix of weights in memory: first steps, on the ordinary float32 units.
+// Scaled dot-product attention without its matrix of weights in memory (Dao 2023); README.md tells the story.
 //
-// q [B, L, E], k [B, S, E], v [B, S, V], y and g [B, L, V], lse and dots [B, L] in float32; B batches and heads. mask
-// [B, L, S] in float32, added to the scores, or null. A warp has a query (or, for dk and dv, a key); its lanes have a
-// key each of the tile in shared memory, and every 32nd component of sums. E and V are at most MOST.
+// q [B, L, E], k [B', S, E], v [B', S, V], y [B, L, V], lse [B, L] in float32; B batches and heads. E and V are at most
+// HEAD. mask in float32, added to the scores, or null.
+#include "attention/warps.cuh"
 #include "reduce.cuh"
 
-constexpr int WARPS = 4, TILE = WARP_SIZE, MOST = 128, EACH = MOST / WARP_SIZE;
 constexpr float LOWEST = -3.4028235e38f;  // not -inf, for -inf - -inf is NaN
 
-struct Shape {
-    int queries, keys, width, values;  // width: of q and k
-    int causal;
-    float scale;
-};
+// 2. A warp has a query; its lanes have a key each of the tile in shared memory, and every 32nd component of the sum.
+constexpr int MOST = 128, SHARES = MOST / WARP_SIZE, KEYS = WARP_SIZE;
 
-// Rows [first, first + TILE) of a matrix with `width` columns to shared memory; rows beyond the last are zeros.
 template <class T>
-DEVICE void load_rows(const T* from, float to[TILE][MOST + 1], int first, int rows, int width) {
-    for (int i = threadIdx.y * WARP_SIZE + threadIdx.x; i < TILE * width; i += WARPS * WARP_SIZE) {
+DEVICE void load_rows(const T* from, float to[KEYS][MOST + 1], int first, int rows, int width) {
+    for (int i = threadIdx.x; i < KEYS * width; i += THREADS) {
         const int r = i / width, c = i % width;
         to[r][c] = first + r < rows ? to_float(from[(long long)(first + r) * width + c]) : 0.0f;
     }
 }
 
-// What a warp keeps in shared memory for its lanes: its row (or two of them), and a number of each lane.
-struct Own {
-    float row[MOST], second[MOST], numbers[WARP_SIZE];
-
-    template <class T>
-    DEVICE void load(const T* from, float to[MOST], int width) {
-        for (int c = threadIdx.x; c < width; c += WARP_SIZE) to[c] = to_float(from[c]);
-    }
-
-    // share += the sum over the tile's rows of weight (of the lane with the row's number) times the row.
-    DEVICE void add_rows(float share[EACH], float weight, const float tile[TILE][MOST + 1], int width) {
-        numbers[threadIdx.x] = weight;
-        __syncwarp();
-        for (int row = 0; row < TILE; row++) {
-            const float w = numbers[row];
-#pragma unroll
-            for (int i = 0; i < EACH; i++)
-                if (i * WARP_SIZE + threadIdx.x < width) share[i] += w * tile[row][i * WARP_SIZE + threadIdx.x];
-        }
-        __syncwarp();  // numbers is free for the next sum
-    }
-};
-
-// The inner product of a row with row `threadIdx.x` of a tile.
-DEVICE float inner(const float row[MOST], const float tile[TILE][MOST + 1], int width) {
-    float sum = 0;
-    for (int c = 0; c < width; c++) sum += row[c] * tile[threadIdx.x][c];
-    return sum;
-}
-
-DEVICE float score(float product, const float* mask, long long batch, int query, int key, Shape s) {
-    if (query >= s.queries || key >= s.keys || (s.causal && key > query)) return -INFINITE;
-    const float shift = mask ? mask[(batch * s.queries + query) * s.keys + key] : 0.0f;
-    return product * s.scale + shift;
-}
-
 template <class T>
-__global__ void __launch_bounds__(WARPS* WARP_SIZE)
+__global__ void __launch_bounds__(THREADS)
+    attention_by_warps(const T* __restrict__ q, const T* __restrict__ k, const T* __restrict__ v,
+                       const float* __restrict__ mask, T* __restrict__ y, float* __restrict__ lse, Shape s) {
+    __shared__ float keys[KEYS][MOST + 1], values[KEYS][MOST + 1], rows[WARPS][MOST], weights[WARPS][KEYS];
+    const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
+    const int batch = blockIdx.y, query = blockIdx.x * WARPS + warp;
+    const bool mine = query < s.queries;
+    const float* const added = s.mask_of(mask, batch);
+    const long long at = (long long)batch * s.queries + query;
+    k += (long long)(batch / s.shared) * s.keys * s.width, v += (long long)(batch / s.shared) * s.keys * s.values;
+    for (int c = lane; c < s.width; c += WARP_SIZE) rows[warp][c] = mine ? to_float(q[at * s.width + c]) : 0.0f;
+    float out[SHARES] = {}, top = LOWEST, sum = 0;
+    const int end = s.causal ? min(s.keys, int(blockIdx.x * WARPS + WARPS)) : s.keys;
+    for (int first = 0; first < end; first += KEYS) {
+        load_rows(k, keys, first, s.keys, s.width);
+        load_rows(v, values, first, s.keys, s.values);
+        __syncthreads();
+        float product = 0;
+        for (int c = 0; c < s.width; c++) product += rows[warp][c] * keys[lane][c];
+        const float mark = s.score(product, added, query, first + lane);
+        const float higher = fmaxf(top, reduce_warp<Largest>(mark)), weight = exp2f(mark - higher);
+        const float shrink = exp2f(top - higher);
+        sum = sum * shrink + reduce_warp<Sum>(weight);
+        top = higher;
+        weights[warp][lane] = weight;
+        __syncwarp();
+#pragma unroll
+        for (int i = 0; i < SHARES; i++) {
+            out[i] *= shrink;
+            const int c = i * WARP_SIZE + lane;
+            if (c < s.values)
+                for (int key = 0; key < KEYS; key++) out[i] += weights[warp][key] * values[key][c];
+        }
+        __syncthreads();
+    }
+    if (!mine) return;
+#pragma unroll
+    for (int i = 0; i < SHARES; i++)
+        if (i * WARP_SIZE + lane < s.values)
+            y[at * s.values + i * WARP_SIZE + lane] = from_float<T>(sum > 0 ? out[i] / sum : 0.0f);
+    if (lane == 0) lse[at] = sum > 0 ? (top + log2f(sum)) * Shape::LN_2 : INFINITE;
+}
+
+// 3 and on. A warp has 16 queries, a block 64; blocks of keys and values come by asynchronous copies, the next one
+// (STAGES == 2) while this one is worked on. Scores, weights and sums stay in registers.
+template <class T, int HEAD, bool TENSOR, int STAGES, bool SWIZZLED>
+__global__ void __launch_bounds__(THREADS, RESIDENT<HEAD>)
     attention(const T* __restrict__ q, const T* __restrict__ k, const T* __restrict__ v, const float* __restrict__ mask,
               T* __restrict__ y, float* __restrict__ lse, Shape s) {
-    __shared__ float keys[TILE][MOST + 1], values[TILE][MOST + 1];
-    __shared__ Own owns[WARPS];
-    Own& own = owns[threadIdx.y];
-    const long long batch = blockIdx.y;
-    const int query = blockIdx.x * WARPS + threadIdx.y;
-    const bool mine = query < s.queries;
-    float out[EACH] = {};
-    if (mine) own.load(q + (batch * s.queries + query) * s.width, own.row, s.width);
-    float top = LOWEST, sum = 0;
-    const int end = s.causal ? min(s.keys, int(blockIdx.x * WARPS + WARPS)) : s.keys;
-    for (int first = 0; first < end; first += TILE) {
-        load_rows(k + batch * s.keys * s.width, keys, first, s.keys, s.width);
-        load_rows(v + batch * s.keys * s.values, values, first, s.keys, s.values);
+    constexpr int COLUMNS = sizeof(T) == 4 ? 32 : 64, TILES = COLUMNS / 8, NUMBERS = COLUMNS * HEAD;
+    using R = Rows<T, HEAD, SWIZZLED>;
+    using W = Warp<T, HEAD, COLUMNS, TENSOR, SWIZZLED>;
+    DYNAMIC_SHARED(T, memory);
+    T* const queries = memory;
+    T* const pairs = memory + BLOCK_ROWS * HEAD;  // of keys and values
+    const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE, batch = blockIdx.y;
+    float* const stage = reinterpret_cast<float*>(pairs + STAGES * 2 * NUMBERS) + warp * STAGE_FLOATS;
+    // Causal blocks have the more to do the later they are: these go first.
+    const int start = (gridDim.x - 1 - blockIdx.x) * BLOCK_ROWS, query = start + warp * WARP_ROWS + lane / 4;
+    const float* const added = s.mask_of(mask, batch);
+    q += (long long)batch * s.queries * s.width;
+    k += (long long)(batch / s.shared) * s.keys * s.width, v += (long long)(batch / s.shared) * s.keys * s.values;
+    const int end = s.causal ? min(s.keys, start + BLOCK_ROWS) : s.keys;
+    const auto fetch = [&](int first) {
+        T* const to = pairs + first / COLUMNS % STAGES * 2 * NUMBERS;
+        if (first < end) {
+            R::template fetch<COLUMNS>(to, k, first, s.keys, s.width, s.aligned);
+            R::template fetch<COLUMNS>(to + NUMBERS, v, first, s.keys, s.values, s.aligned);
+        }
+        copy_commit();
+    };
+    R::template fetch<BLOCK_ROWS>(queries, q, start, s.queries, s.width, s.aligned);
+    if (STAGES == 2) fetch(0);
+    float sums[HEAD / 8][4] = {}, top[2] = {LOWEST, LOWEST}, total[2] = {};
+    for (int first = 0; first < end; first += COLUMNS) {
+        if (STAGES == 1) {
+            __syncthreads();  // the last block of keys has been read by everyone
+            fetch(first);
+        }
+        copy_wait<0>();
         __syncthreads();
-        const float product = mine ? inner(own.row, keys, s.width) : 0.0f;
-        const float mark = score(product, mask, batch, query, first + threadIdx.x, s);
-        const float higher = fmaxf(top, reduce_warp<Largest>(mark)), weight = expf(mark - higher);
-        const float shrink = expf(top - higher);
-        sum = sum * shrink + reduce_warp<Sum>(weight);
+        if (STAGES == 2) fetch(first + COLUMNS);
+        const T* const pair = pairs + first / COLUMNS % STAGES * 2 * NUMBERS;
+        float p[TILES][4];
+        W::scores(p, queries, warp * WARP_ROWS, pair);
+        if (added || first + COLUMNS > s.keys || (s.causal && first + COLUMNS > start)) {
 #pragma unroll
-        for (int i = 0; i < EACH; i++) out[i] *= shrink;
-        own.add_rows(out, weight, values, s.values);
-        top = higher;
-        __syncthreads();
-    }
-    if (!mine) return;
-    // A query that may attend to nothing gets zeros, and lse such that its weights are 0 in the derivative too.
+            for (int j = 0; j < TILES; j++)
 #pragma unroll
-    for (int i = 0; i < EACH; i++) {
-        const int c = i * WARP_SIZE + threadIdx.x;
-        if (c < s.values) y[(batch * s.queries + query) * s.values + c] = from_float<T>(sum > 0 ? out[i] / sum : 0.0f);
-    }
-    if (threadIdx.x == 0) lse[batch * s.queries + query] = sum > 0 ? top + logf(sum) : INFINITE;
-}
-
-// dots = the sum of g y over each row: what the derivative of softmax subtracts.
-template <class T>
-__global__ void attention_dots(const T* __restrict__ g, const T* __restrict__ y, float* __restrict__ dots, int rows,
-                               int width) {
-    const int row = blockIdx.x * WARPS + threadIdx.y;
-    if (row >= rows) return;  // whole warps
-    float sum = 0;
-    for (int c = threadIdx.x; c < width; c += WARP_SIZE)
-        sum += to_float(g[(long long)row * width + c]) * to_float(y[(long long)row * width + c]);
-    sum = reduce_warp<Sum>(sum);
-    if (threadIdx.x == 0) dots[row] = sum;
-}
-
-// dq, and the mask's derivative unless dmask is null: P (g v' - dots), with P = e^(score - lse).
-template <class T>
-__global__ void __launch_bounds__(WARPS* WARP_SIZE)
-    attention_dq(const T* __restrict__ g, const T* __restrict__ q, const T* __restrict__ k, const T* __restrict__ v,
-                 const float* __restrict__ mask, const float* __restrict__ lse, const float* __restrict__ dots,
-                 T* __restrict__ dq, float* __restrict__ dmask, Shape s) {
-    __shared__ float keys[TILE][MOST + 1], values[TILE][MOST + 1];
-    __shared__ Own owns[WARPS];
-    Own& own = owns[threadIdx.y];
-    const long long batch = blockIdx.y;
-    const int query = blockIdx.x * WARPS + threadIdx.y;
-    const bool mine = query < s.queries;
-    const long long row = batch * s.queries + query;
-    float out[EACH] = {};
-    if (mine) {
-        own.load(q + row * s.width, own.row, s.width);
-        own.load(g + row * s.values, own.second, s.values);
-    }
-    const float total = mine ? lse[row] : INFINITE, dot = mine ? dots[row] : 0.0f;
-    for (int first = 0; first < s.keys; first += TILE) {
-        load_rows(k + batch * s.keys * s.width, keys, first, s.keys, s.width);
-        load_rows(v + batch * s.keys * s.values, values, first, s.keys, s.values);
-        __syncthreads();
-        const int key = first + threadIdx.x;
-        const float product = mine ? inner(own.row, keys, s.width) : 0.0f;
-        const float slope = mine ? inner(own.second, values, s.values) : 0.0f;
-        const float ds = expf(score(product, mask, batch, query, key, s) - total) * (slope - dot);
-        if (dmask && mine && key < s.keys) dmask[row * s.keys + key] = ds;
-        own.add_rows(out, ds * s.scale, keys, s.width);
-        __syncthreads();
-    }
-    if (!mine) return;
+                for (int e = 0; e < 4; e++)
+                    p[j][e] = s.score(p[j][e], added, query + e / 2 * 8, first + 8 * j + lane % 4 * 2 + e % 2);
+        } else {
 #pragma unroll
-    for (int i = 0; i < EACH; i++) {
-        const int c = i * WARP_SIZE + threadIdx.x;
-        if (c < s.width) dq[row * s.width + c] = from_float<T>(out[i]);
-    }
-}
-
-// dk and dv: a warp has a key, the tiles are of queries and of slopes.
-template <class T>
-__global__ void __launch_bounds__(WARPS* WARP_SIZE)
-    attention_dkv(const T* __restrict__ g, const T* __restrict__ q, const T* __restrict__ k, const T* __restrict__ v,
-                  const float* __restrict__ mask, const float* __restrict__ lse, const float* __restrict__ dots,
-                  T* __restrict__ dk, T* __restrict__ dv, Shape s) {
-    __shared__ float queries[TILE][MOST + 1], slopes[TILE][MOST + 1];
-    __shared__ Own owns[WARPS];
-    Own& own = owns[threadIdx.y];
-    const long long batch = blockIdx.y;
-    const int key = blockIdx.x * WARPS + threadIdx.y;
-    const bool mine = key < s.keys;
-    const long long row = batch * s.keys + key;
-    float out_k[EACH] = {}, out_v[EACH] = {};
-    if (mine) {
-        own.load(k + row * s.width, own.row, s.width);
-        own.load(v + row * s.values, own.second, s.values);
-    }
-    for (int first = 0; first < s.queries; first += TILE) {
-        load_rows(q + batch * s.queries * s.width, queries, first, s.queries, s.width);
-        load_rows(g + batch * s.queries * s.values, slopes, first, s.queries, s.values);
-        __syncthreads();
-        const int query = first + threadIdx.x;
-        const bool real = mine && query < s.queries;
-        const long long at = batch * s.queries + query;
-        const float product = real ? inner(own.row, queries, s.width) : 0.0f;
-        const float slope = real ? inner(own.second, slopes, s.values) : 0.0f;
-        const float p = real ? expf(score(product, mask, batch, query, key, s) - lse[at]) : 0.0f;
-        const float ds = real ? p * (slope - dots[at]) * s.scale : 0.0f;
-        own.add_rows(out_v, p, slopes, s.values);
-        own.add_rows(out_k, ds, queries, s.width);
-        __syncthreads();
-    }
-    if (!mine) return;
+            for (int j = 0; j < TILES; j++)
 #pragma unroll
-    for (int i = 0; i < EACH; i++) {
-        const int c = i * WARP_SIZE + threadIdx.x;
-        if (c < s.width) dk[row * s.width + c] = from_float<T>(out_k[i]);
-        if (c < s.values) dv[row * s.values + c] = from_float<T>(out_v[i]);
+                for (int e = 0; e < 4; e++) p[j][e] *= Shape::LOG2_E * s.scale;
+        }
+#pragma unroll
+        for (int half = 0; half < 2; half++) {  // of the rows
+            float higher = top[half];
+#pragma unroll
+            for (int j = 0; j < TILES; j++) higher = fmaxf(higher, fmaxf(p[j][2 * half], p[j][2 * half + 1]));
+            higher = fmaxf(higher, __shfl_xor_sync(FULL_WARP, higher, 1));
+            higher = fmaxf(higher, __shfl_xor_sync(FULL_WARP, higher, 2));
+            const float shrink = exp2f(top[half] - higher);
+            top[half] = higher, total[half] *= shrink;
+#pragma unroll
+            for (int j = 0; j < TILES; j++)
+#pragma unroll
+                for (int e = 2 * half; e < 2 * half + 2; e++) {
+                    p[j][e] = exp2f(p[j][e] - higher);
+                    total[half] += p[j][e];  // this lane's columns: lanes are added up at the end
+                }
+#pragma unroll
+            for (int j = 0; j < HEAD / 8; j++) sums[j][2 * half] *= shrink, sums[j][2 * half + 1] *= shrink;
+        }
+        W::accumulate(sums, p, pair + NUMBERS, stage);
     }
+    float factor[2];
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float sum = total[half];
+        sum += __shfl_xor_sync(FULL_WARP, sum, 1);
+        sum += __shfl_xor_sync(FULL_WARP, sum, 2);
+        factor[half] = sum > 0 ? 1 / sum : 0.0f;
+        // A query that may attend to nothing gets zeros, and lse such that its weights are 0 in the derivative too.
+        if (lane % 4 == 0 && query + 8 * half < s.queries)
+            lse[(long long)batch * s.queries + query + 8 * half] =
+                sum > 0 ? (top[half] + log2f(sum)) * Shape::LN_2 : INFINITE;
+    }
+    copy_wait<0>();
+    __syncthreads();  // what was fetched of q is here, even if there was no key
+    R::put(sums, factor[0], factor[1], queries + warp * WARP_ROWS * HEAD, y + (long long)batch * s.queries * s.values,
+           start + warp * WARP_ROWS, s.queries, s.values, s.aligned);
 }

@@ -189,10 +189,10 @@ def _naive(x: Any, w: Any, b: Any, *, size: Pair, groups: int, **how: Pair) -> A
 
 def _im2col(x: Any, w: Any, b: Any, *, size: Pair, groups: int, **how: Pair) -> Any:
     """2. The matrix of windows is made, R S times the numbers of x, and multiplied by the weights."""
-    xp, n, k = array_module(x), len(x), len(w)
+    xp, n, k, depth = array_module(x), len(x), len(w), w[0].size
     windows = window_view(x, w.shape[2:], size, how["stride"], how["padding"], how["dilation"], groups)
-    matrix = xp.ascontiguousarray(windows.transpose(3, 0, 1, 2, 4, 5, 6)).reshape(groups, n * size[0] * size[1], -1)
-    weights = channels_last(w).reshape(groups, k // groups, -1).swapaxes(1, 2)
+    matrix = xp.ascontiguousarray(windows.transpose(3, 0, 1, 2, 4, 5, 6)).reshape(groups, n * size[0] * size[1], depth)
+    weights = channels_last(w).reshape(groups, k // groups, depth).swapaxes(1, 2)
     y, _ = matrix_product(matrix.astype(x.dtype, copy=False), weights, way=way_for(x.dtype))
     y = y.transpose(1, 0, 2).reshape(n, *size, k)
     return (y if b is None else y + b).transpose(0, 3, 1, 2)
@@ -222,7 +222,7 @@ for _name, _dtypes, _fn in (
 
 
 def ladder() -> Iterator[tuple[str, Callable[[], Any]]]:
-    """The steps on 3x3 filters, 64 to 64 channels of 12 x 12, for ``kernels.model``, in the number type they are for."""
+    """The steps on 3x3 filters, 64 to 64 channels of 12 x 12, for ``kernels.model``, in the type they are for."""
     rng = np.random.default_rng(0)
     x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 64, 12, 12), (64, 64, 3, 3)))
     x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
