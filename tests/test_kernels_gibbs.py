@@ -20,7 +20,7 @@ KEY = np.array([77], np.uint64)
 def test_every_implementation_is_the_reference(dtype: str) -> None:
     found = list(kernels.compare("gibbs", dtype=dtype))
     assert {c.impl for c in found} == ({"reference", "numba"} if dtype == "float32" else {"reference"})
-    assert len({c.case for c in found}) == 13
+    assert len({c.case for c in found}) == 15
     for c in found:
         assert c.passed, f"{c.impl} on {c.case}: {c.error:.1e}"
 
@@ -35,8 +35,9 @@ def run(impl: str, *arrays: Any, **attrs: Any) -> tuple[np.ndarray, ...]:
     return kernels.implementations("gibbs", "cpu")[impl].fn(*arrays, key=KEY, **attrs)
 
 
-def test_one_thread_and_all_give_the_same_bits() -> None:
-    arrays = machine(200, 37, 41)
+@pytest.mark.parametrize("sizes", [(200, 37, 41), (200, 600, 500)])
+def test_one_thread_and_all_give_the_same_bits(sizes: tuple[int, int, int]) -> None:
+    arrays = machine(*sizes)
     everything = run("numba", *arrays, counter=3, steps=4)
     threads = numba.get_num_threads()
     numba.set_num_threads(1)

@@ -31,6 +31,7 @@ class Step:
     samples   of a batch
     images    memory layout matters
     agree     steps after which the libraries' losses are compared
+    tolerance relative, of their difference; larger where each draws random numbers of its own
     """
 
     name: str
@@ -39,6 +40,7 @@ class Step:
     images: bool
     bar: float
     agree: int = 3
+    tolerance: float = 1e-4
 
 
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -36,6 +36,10 @@ def chains(rng: np.random.Generator) -> Iterator[Case]:
         yield Case(name, _machine(rng, *sizes), attrs)
     yield Case("one step, counter above 2^32", _machine(rng, 6, 9, 5), {**attrs, "counter": 1 << 33, "steps": 1})
     yield Case("saturated", _machine(rng, 9, 12, 7, 1e4), attrs)
+    large = _machine(rng, 17, 512, 513)  # where layers are products of matrices
+    yield Case("large", large, attrs)
+    levels, hold = np.arange(17) / 16, rng.random(large[0].shape) < 0.5
+    yield Case("large, clamped and tempered", (*large, levels, rng.integers(-8, 9, 512) / 16, hold), attrs)
     v, weight, b, c = _machine(rng, 9, 12, 7)
     beta, base = np.arange(9) / 8, rng.integers(-8, 9, 12) / 16
     yield Case("tempered", (v, weight, b, c, beta, base), attrs)

@@ -3,6 +3,9 @@
 No layer of uniform numbers, logits or probabilities is ever written to memory. The units are zeros and ones, so a
 product with the weights is a sum of those rows whose unit is on: no multiplications, and as many additions as there
 are units on. Four rows are added at a time, which reads and writes the sums a quarter as often.
+
+Where there is more to do, a layer of all chains is one product of matrices, which multiplies by the zeros too but keeps
+its sums in registers and reads the weights once for all chains; its draws are one pass after it.
 """
 
 from __future__ import annotations
@@ -12,14 +15,16 @@ import math
 import numpy as np
 
 from ..layout import read_only
+from ..matmul.cpu import linear
 from ..numba_config import njit, prange, serial_and_parallel
 from ..philox.cpu import block as random_block
 from ..registry import kernel
 from ..vecmath import ONE, ZERO, sigmoid, vector
-from .reference import gibbs_cost
+from .reference import blocks_of, gibbs_cost
 
 PARALLEL_FROM = 1 << 15  # products of a weight and a unit; below this a second thread costs more than it saves
 CHAINS = 4  # that a thread takes at a time
+LAYERS_FROM = 1 << 19  # chains times weights, from which a layer of all chains is a product of matrices
 _8, _SCALE = np.uint32(8), np.float32(2.0**-24)
 _TURN, _UNIT = 2.0 * np.pi * 2.0**-32, 2.0**-32
 
@@ -95,6 +100,20 @@ def _hold(clamped, v, mean, x):
 
 
 @njit(nogil=True)
+def _draw(key, place, z, temper, beta, base, gaussian, u, mean, x):
+    """A layer of one chain: its units ``x``, and their mean, from the inputs ``z``; ``u`` is space for whole blocks."""
+    if temper:
+        _temper(z, beta, base)
+    if gaussian:
+        _normal(key, place, u)
+        mean[:] = z
+        x[:] = z + u[: z.size]
+    else:
+        _uniform(key, place, u)
+        _flip_coins(z, u, mean, x)
+
+
+@njit(nogil=True)
 def _run(first, last, key, counter, v, to_hidden, to_visible, b, c, beta, base, clamped, steps, gaussian, x, mean, h):
     chains, visible, hidden = v.shape[0], v.shape[1], c.size
     blocks_v, blocks_h = (visible + 3) // 4, (hidden + 3) // 4
@@ -102,26 +121,17 @@ def _run(first, last, key, counter, v, to_hidden, to_visible, b, c, beta, base, 
     z_v, z_h, p_h = np.empty(visible, np.float32), np.empty(hidden, np.float32), np.empty(hidden, np.float32)
     none = np.zeros(hidden, np.float32)
     on = np.empty(max(visible, hidden), np.int64)
+    temper = beta.size > 0
     for r in range(first, last):
         x[r] = v[r]
+        level = beta[r] if temper else ONE
         for s in range(steps):
             place = counter + np.uint64(s * chains * (blocks_v + blocks_h) + r * blocks_h)
             _affine(x[r], to_hidden, c, on, z_h)
-            if beta.size > 0:
-                _temper(z_h, beta[r], none)
-            _uniform(key, place, u_h)
-            _flip_coins(z_h, u_h, p_h, h[r])
+            _draw(key, place, z_h, temper, level, none, False, u_h, p_h, h[r])
             place = counter + np.uint64(s * chains * (blocks_v + blocks_h) + chains * blocks_h + r * blocks_v)
             _affine(h[r], to_visible, b, on, z_v)
-            if beta.size > 0:
-                _temper(z_v, beta[r], base)
-            if gaussian:
-                _normal(key, place, u_v)
-                mean[r] = z_v
-                x[r] = z_v + u_v[:visible]
-            else:
-                _uniform(key, place, u_v)
-                _flip_coins(z_v, u_v, mean[r], x[r])
+            _draw(key, place, z_v, temper, level, base, gaussian, u_v, mean[r], x[r])
             if clamped.size > 0:
                 _hold(clamped[r], v[r], mean[r], x[r])
 
@@ -135,7 +145,21 @@ def _gibbs(key, counter, v, to_hidden, to_visible, b, c, beta, base, clamped, st
         )  # fmt: skip
 
 
-_compiled = serial_and_parallel(_gibbs)
+def _layer(key, place, z, beta, base, clamped, v, gaussian, x):
+    """Draws of a layer of all chains: the units ``x``, and their means in place of the inputs ``z``."""
+    chains, units = z.shape
+    blocks = (units + 3) // 4
+    for group in prange((chains + CHAINS - 1) // CHAINS):
+        u = np.empty(4 * blocks, np.float32)
+        for r in range(group * CHAINS, min(chains, (group + 1) * CHAINS)):
+            level = beta[r] if beta.size > 0 else ONE
+            own = place + np.uint64(r * blocks)
+            _draw(key, own, z[r], beta.size > 0, level, base, gaussian, u, z[r], x[r])
+            if clamped.size > 0:
+                _hold(clamped[r], v[r], z[r], x[r])
+
+
+_compiled, _layers = serial_and_parallel(_gibbs), serial_and_parallel(_layer)
 _NONE, _NO_BOOLS = np.empty(0, np.float32), np.empty((0, 0), np.bool_)
 
 
@@ -157,11 +181,33 @@ def gibbs(
     chains, hidden = len(v), len(hidden_bias)
     x, mean, h = np.empty(v.shape, np.float32), np.empty(v.shape, np.float32), np.empty((chains, hidden), np.float32)
     levels, start = (_NONE, _NONE) if beta is None or base is None else (beta, base)
+    held = np.ascontiguousarray(np.broadcast_to(clamped, v.shape)) if clamped is not None else _NO_BOOLS
+    if chains * weight.size >= LAYERS_FROM:
+        given = (v, weight, visible_bias, hidden_bias, levels, start)
+        return _by_layers(key[0], counter, *(np.ascontiguousarray(a, np.float32) for a in given), held, steps, gaussian)
     given = (v, weight.T, weight, visible_bias, hidden_bias, levels, start)
     inputs = [np.ascontiguousarray(a, np.float32) for a in given]
-    held = np.ascontiguousarray(np.broadcast_to(clamped, v.shape)) if clamped is not None else _NO_BOOLS
     large = steps * chains * weight.size >= PARALLEL_FROM
-    _compiled[large](
-        key[0], np.uint64(counter), *read_only(*inputs, held), steps, gaussian, x, mean, h
-    )
+    _compiled[large](key[0], np.uint64(counter), *read_only(*inputs, held), steps, gaussian, x, mean, h)
+    return x, mean, h
+
+
+def _by_layers(
+    key: np.uint64, counter: int, v: np.ndarray, weight: np.ndarray, b: np.ndarray, c: np.ndarray, beta: np.ndarray,
+    base: np.ndarray, clamped: np.ndarray, steps: int, gaussian: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """The same chains, a layer of all of them at a time."""
+    chains, (hidden, visible) = len(v), weight.shape
+    x, h, mean = v, np.empty((chains, hidden), np.float32), v
+    nothing = read_only(np.zeros(hidden, np.float32), _NO_BOOLS, v)
+    start, place, draw = read_only(base, clamped, v), counter, _layers[True]
+    (beta,) = read_only(beta)
+    for _ in range(steps):
+        z = linear(x, weight, c)
+        draw(key, np.uint64(place), z, beta, *nothing, False, h)
+        place += chains * blocks_of(hidden)
+        mean = linear(h, weight.T, b)
+        x = np.empty((chains, visible), np.float32)
+        draw(key, np.uint64(place), mean, beta, *start, gaussian, x)
+        place += chains * blocks_of(visible)
     return x, mean, h

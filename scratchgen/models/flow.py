@@ -118,19 +118,22 @@ class ActNorm(Flow):
         self.register_buffer("initialised", sg.tensor(0.0))
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.needs_batch:
+            self.initialise(x)
         pixels = math.prod(x.shape[2:])
-        return self.normalise(x), no_change(x, pixels * self.log_scale.sum())
-
-    def normalise(self, x: Tensor) -> Tensor:
-        """y alone, for use inside a network."""
-        if self.training and not self.initialised.item():
-            self._initialise(x)
-        return (x + per_feature(self.bias, x)) * per_feature(sg.exp(self.log_scale), x)
+        y = (x + per_feature(self.bias, x)) * per_feature(sg.exp(self.log_scale), x)
+        return y, no_change(x, pixels * self.log_scale.sum())
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return z * per_feature(sg.exp(-self.log_scale), z) - per_feature(self.bias, z)
 
-    def _initialise(self, x: Tensor) -> None:
+    @property
+    def needs_batch(self) -> bool:
+        """Whether the next batch is to be the one that sets the scale and the shift."""
+        return self.training and not self.initialised.item()
+
+    def initialise(self, x: Tensor) -> None:
+        """Set them by the batch ``x``."""
         with sg.no_grad():
             rows = x.transpose(0, 1).flatten(1)  # (C, all its values)
             self.bias.copy_(-rows.mean(1))

@@ -129,6 +129,13 @@ def permutation(channels: int, kind: Permutation) -> Flow:
 # --- the coupling
 
 
+def scaled_conv(x: Tensor, conv: nn.Conv2d, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """``scale`` (outputs,) times the convolution with ``bias`` in place of its own: the filters are scaled instead of
+    the images, which are far larger."""
+    assert bias is not None
+    return F.conv2d(x, conv.weight * scale[:, None, None, None], bias * scale, padding=conv.padding)
+
+
 class ZeroConv(nn.Module):
     """A convolution that starts at zero, with a gain exp(3 g) for each output (section 3.3, and Glow's code)."""
 
@@ -140,8 +147,7 @@ class ZeroConv(nn.Module):
         self.gain = nn.Parameter(sg.zeros(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
-        return y * per_feature(sg.exp(3 * self.gain), y)
+        return scaled_conv(x, self.conv, sg.exp(3 * self.gain), self.conv.bias)
 
 
 class CouplingNetwork(nn.Module):
@@ -162,8 +168,15 @@ class CouplingNetwork(nn.Module):
             nn.init.normal_(conv.weight, std=0.05)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.dropout(F.relu(self.norm1.normalise(self.first(x))))
-        return self.last(F.relu(self.norm2.normalise(self.second(h))))
+        h = self.dropout(F.relu(self._normalised(x, self.first, self.norm1)))
+        return self.last(F.relu(self._normalised(h, self.second, self.norm2)))
+
+    @staticmethod
+    def _normalised(x: Tensor, conv: nn.Conv2d, norm: ActNorm) -> Tensor:
+        """The convolution with actnorm, as one convolution."""
+        if norm.needs_batch:
+            norm.initialise(conv(x))
+        return scaled_conv(x, conv, sg.exp(norm.log_scale), norm.bias)
 
 
 class ChannelCoupling(Flow):

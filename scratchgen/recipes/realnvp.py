@@ -42,7 +42,8 @@ class RealNVPRecipe(FlowRecipe):
         "tiny": {
             "moons": RealNVPConfig(steps=2000, batch_size=512, learning_rate=2e-3, hidden=(64, 64)),
             "rings": RealNVPConfig(
-                steps=2000, batch_size=512, learning_rate=2e-3, network="spline", couplings=4, hidden=(96, 96), bins=24,
+                steps=1000, batch_size=512, learning_rate=6e-3, network="spline", couplings=2, hidden=(128, 128, 128),
+                bins=40,
             ),
             "grid25": RealNVPConfig(
                 steps=1500, batch_size=512, learning_rate=6e-3, network="spline", couplings=2, hidden=(64, 64), bins=40,
