@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import changes, kernels
+from .device import cpu
 from .kernels.arrays import LARGE
 from .tensor import Tensor, wrap
 
@@ -232,6 +233,31 @@ def _conform(node: Node, index: int, g: Any) -> Tensor:
     return g
 
 
+# Whether something may be changed in place is told by how many refer to it. What the interpreter counts on the way is
+# its own affair, so these numbers mean something only beside those of a thing that nobody else refers to.
+
+
+def _references(view: Any) -> int:
+    """How many refer to the memory of a view."""
+    return sys.getrefcount(view.base)
+
+
+def _held_by(grads: dict, src: Any) -> tuple[int, int]:
+    """How many refer to a gradient that ``grads`` has, and to its array."""
+    g = grads[src]
+    return sys.getrefcount(g), sys.getrefcount(g.array)
+
+
+def _held_by_two() -> tuple[int, int]:
+    """The numbers of a gradient that besides ``grads`` only the function has which asks."""
+    before = wrap(np.empty(1), cpu)
+    return _held_by({0: before}, 0)
+
+
+_ONE_VIEW = _references(np.empty(1)[:])
+_OURS = _held_by_two()
+
+
 @np.errstate(all="ignore")  # 0 * inf and overflow in a rule are for debug() to find; the forward pass had its say
 def sweep(roots: list[tuple[Any, Tensor]], wanted: dict | None, create_graph: bool, retain: bool, cut: bool) -> dict:
     """Propagate gradients from ``roots``; return those of the ``wanted`` sources (of all leaves if None).
@@ -241,7 +267,6 @@ def sweep(roots: list[tuple[Any, Tensor]], wanted: dict | None, create_graph: bo
     found: dict = {}
     targets = {} if wanted is None else wanted
     grads: dict = {}
-    owned: set = set()  # sources whose gradient is a buffer made here, which may be added to in place
     heap: list[tuple[int, Node]] = []
     queued: set[Node] = set()
     reaching = None if wanted is None else _reaching((src for src, _ in roots), wanted, cut)
@@ -254,14 +279,13 @@ def sweep(roots: list[tuple[Any, Tensor]], wanted: dict | None, create_graph: bo
             if node is not None and node not in queued:
                 queued.add(node)
                 heappush(heap, (-node.rank, node))
-        elif not create_graph and src in owned:
+        elif not create_graph and (before.array.base is None and _held_by(grads, src) == _OURS):
             if before.array.size < LARGE:
                 np.add(before.array, g.array, out=before.array)
             else:
                 kernels.select("accumulate", before.device.type, (before.array, g.array), {}).fn(before.array, g.array)
         else:
             grads[src] = before + g
-            owned.add(src)
 
     for src, g in roots:
         give(src, g)
@@ -376,14 +400,6 @@ def grad(
                 "pass allow_unused=True to get None for it"
             )
     return results
-
-
-def _references(view: Any) -> int:
-    """How many refer to the memory of a view: a number that means something beside another one from here."""
-    return sys.getrefcount(view.base)
-
-
-_ONE_VIEW = _references(np.empty(1)[:])
 
 
 def _alone(array: Any) -> bool:

@@ -217,7 +217,7 @@ def test_pieces_are_joined_where_they_lie():
     for dim in (0, 1, 2):
         parts = np.split(whole, [1], dim)
         view = joined(parts, dim)
-        assert view is not None and view.base is whole.base
+        assert view.base is whole.base
         np.testing.assert_array_equal(view, whole)
         assert joined(parts[::-1], dim) is None
         assert joined([parts[0], parts[1].copy()], dim) is None
@@ -234,14 +234,16 @@ def test_gradients_share_no_memory():
         assert not np.shares_memory(one.array, other.array)
     x = sg.ones(6, requires_grad=True)
     (2 * x.reshape(2, 3)).backward(g)
-    assert x.grad.array.base.size == 6 and x.grad.tolist() == [2] * 6
+    assert x.grad.array.base.size == 6
+    assert x.grad.tolist() == [2] * 6
     y = sg.ones(2, 3, requires_grad=True)
     kept = []
     z = (2 * y.reshape(6)).reshape(2, 3)
     z.register_hook(kept.append)
     z.backward(g)
     y.grad.add_(1)
-    assert y.grad.tolist() == [[3] * 3] * 2 and kept[-1].tolist() == [[1] * 3] * 2
+    assert y.grad.tolist() == [[3] * 3] * 2
+    assert kept[-1].tolist() == [[1] * 3] * 2
 
 
 def test_promotion_when_joining():

@@ -57,10 +57,12 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         c = np.empty((*a.shape[:-1], b.shape[1]), F4)
         multiply(_rows(a), b, _rows(c))
         return c
-    shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    if len(shape) > 2:
-        a = np.broadcast_to(a, (*shape, *a.shape[-2:]))
-        b = np.broadcast_to(b, (*shape, *b.shape[-2:]))
+    shape = a.shape[:-2]
+    if shape != b.shape[:-2]:
+        shape = np.broadcast_shapes(shape, b.shape[:-2])
+        if len(shape) > 2:
+            a = np.broadcast_to(a, (*shape, *a.shape[-2:]))
+            b = np.broadcast_to(b, (*shape, *b.shape[-2:]))
     c = np.empty((*shape, a.shape[-2], b.shape[-1]), F4)
     if c.size:
         threads = numba.get_num_threads()

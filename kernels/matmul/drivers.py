@@ -19,6 +19,7 @@ from ..vecmath import ONE, ZERO, normal_cdf, sigmoid, vector
 from .gemm import LINE, PRIVATE, aligned, blocks_of_rows, depth_of_blocks, multiply_part
 from .tile import PANEL, ROWS, floats_at
 
+OWN_ROWS = 64  # that make it worth packing B in each thread
 NONE, RELU, SILU, GELU, GELU_TANH = range(5)  # what may follow a product
 
 _SLOPE, _CUBIC = np.float32(GELU_SLOPE), np.float32(GELU_CUBIC)
@@ -78,7 +79,13 @@ def _part(a, b, seed, sums, c, y, residual, activation, top, bottom, left, right
 
 
 def _groups(m, n, step, threads):
-    """Into how many groups of rows to cut: fewer repeat the packing of A in more threads, more that of B."""
+    """Into how many groups of rows to cut: fewer repeat the packing of A in more threads, more that of B.
+
+    With many rows each thread has its own: what one op wrote of them in its cache, the next finds there. To fetch
+    lines that another core has written takes longer than to pack B once more (a step of a small GPT: 4 %).
+    """
+    if m >= OWN_ROWS * threads:
+        return threads
     best, least = 1, 0
     for groups in range(1, threads + 1):
         rows = -(-m // groups)
