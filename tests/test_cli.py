@@ -170,6 +170,21 @@ def test_lists(command, capsys):
     ] in out
 
 
+def test_kernels_of_one_op_are_shown_with_their_ladder(capsys, monkeypatch):
+    from scratchgen.cli import tools
+    from scratchgen.kernels.launch import all_modules
+
+    entry = {"digest": all_modules()["softmax/softmax.cu"].digest, "columns": ["registers", "resident warps"]}
+    entry["resources"] = {"sm_80": {"softmax_tree<float>": [20, 64]}}
+    monkeypatch.setattr(tools, "evidence", lambda: {"softmax/softmax.cu": entry})
+    status, out, _ = say(capsys, "kernels", "softmax")
+    assert status == 0
+    assert "The CUDA ladder" in out
+    assert "| 6 softmax_online |" in out
+    assert "cuda-1-thread-per-row" in out
+    assert out.splitlines()[-1].split() == ["softmax_tree<float>", "20", "64"]
+
+
 def test_check_passes_for_an_op(capsys):
     status, out, _ = say(capsys, "check", "philox_bits")
     assert status == 0
