@@ -68,6 +68,28 @@ def test_a_script_of_second_order(module, tmp_path):
     assert run(report.repro(), tmp_path)["relative error"] > 0.01
 
 
+def test_a_script_takes_the_derivative_that_was_wrong(tmp_path):
+    """A kernel's own, or the one that is recorded for a higher order: those are two."""
+    for wrong_when in (False, True):
+        source = f"""
+import numpy as np, scratchgen as sg
+from scratchgen.declare import Primitive
+op = Primitive("op", np.sin, (lambda g, y, x: g * x.cos() * (2 if sg.is_grad_enabled() is {wrong_when} else 1),),
+               "x", False, False)
+def f(x):
+    return op(x)
+"""
+        (tmp_path / f"twofold{wrong_when}.py").write_text(source)
+        sys.path.insert(0, str(tmp_path))
+        try:
+            module = __import__(f"twofold{wrong_when}")
+        finally:
+            sys.path.remove(str(tmp_path))
+        report = sgt.check_vjp(module.f, [X], raises=False)
+        assert ("recorded" in report.message) == wrong_when
+        assert run(report.repro(), tmp_path)["relative error"] == pytest.approx(0.5)
+
+
 def test_what_cannot_be_imported_is_quoted_and_ops_are_found_by_name():
     wrong = Primitive("wrong", np.sin, (lambda g, y, x: g,), "x", False, False)
     report = sgt.check_vjp(lambda x: wrong(x) * 2, [X], raises=False)

@@ -255,7 +255,8 @@ class Level:
         if worst.verdict is not Verdict.PASS:
             mine = float(self.gradients[row] @ flat(directions[j]))
             theirs = float(np.ravel(worst.oracle.value)[worst.row]) if worst.oracle.error < np.inf else float("nan")
-            what = "recorded derivative" if self.recorded and row == len(self.us) - 1 else "derivative"
+            recorded = self.recorded and row == len(self.us) - 1
+            what = "recorded derivative" if recorded else "derivative"
             message = (
                 f"{what} along random direction {j + 1} is {mine!r}, the oracle ({self.oracle.method}) says "
                 f"{theirs!r} +- {worst.bar:.1e}"
@@ -268,7 +269,7 @@ class Level:
                     "Move the inputs or take another step"
                 )
             u, v = tuple(self.us[row]), tuple(directions[j])
-            evidence = Evidence(self.subject, u, v, self.oracle.method, worst.error)
+            evidence = Evidence(self.subject, u, v, self.oracle.method, worst.error, recorded)
         return Report(
             check,
             self.subject.name,

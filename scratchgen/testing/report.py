@@ -43,6 +43,7 @@ class Evidence:
     direction: tuple[np.ndarray, ...] = ()
     oracle: str = ""
     error: float = np.inf
+    recorded: bool = False  # the derivative is wrong as it is computed for a higher order to follow
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def outputs(y):
 '''
 DERIVATIVES = '''
 
-def vjp(f, count):
+def vjp(f, count, recorded=False):
     """The function (x, u) -> J(x)'u of the first ``count`` inputs x and the cotangents u that follow them."""
 
     def gradient(*at):
@@ -46,7 +46,8 @@ def vjp(f, count):
             xs = [variable(x) for x in at[:count]]
             ys = [(y, u) for y, u in zip(outputs(f(*xs)), at[count:]) if y.requires_grad]
             variables = [x for x in xs if isinstance(x, sg.Tensor) and x.requires_grad]
-            found = sg.grad([y for y, _ in ys], variables, [u for _, u in ys], create_graph=True, allow_unused=True)
+            found = sg.grad([y for y, _ in ys], variables, [u for _, u in ys], create_graph=recorded or any(
+                isinstance(x, sg.Tensor) and x.requires_grad for x in at), allow_unused=True)
         return tuple(sg.zeros_like(x) if g is None else g for g, x in zip(found, variables))
 
     return gradient
@@ -77,7 +78,7 @@ def is_variable(x):
 '''
 COMPARISON = '''
 tensors = [sg.as_tensor(x) if isinstance(x, np.ndarray) else x for x in inputs]
-gradients = vjp(f, len(inputs))(*tensors, *map(sg.as_tensor, cotangent))
+gradients = vjp(f, len(inputs), recorded={recorded})(*tensors, *map(sg.as_tensor, cotangent))
 ours = dot(direction, [g.detach().numpy() for g in gradients])
 
 h = {number}(0.002)  # central differences of order 8
@@ -85,7 +86,7 @@ weights = (4 / h / 5, -1 / h / 5, 4 / h / 105, -1 / h / 280)
 differences = sum(w * (along(i * h) - along(-i * h)) for i, w in enumerate(weights, 1))
 print(f"the engine's derivative   {{float(ours)!r}}")
 print(f"differences of the value  {{float(differences)!r}}")
-print(f"relative error            {{abs(float(ours / differences - 1)):.1e}}")
+print(f"relative error            {{abs(float(ours - differences)) / max(abs(ours), abs(differences)):.1e}}")
 '''
 
 
@@ -114,7 +115,7 @@ def script(report: Report) -> str:
         lines += _listed("inputs +", higher.arrays[len(lower.arrays) :])
     lines += [*_listed("cotangent", evidence.cotangent), *_listed("direction", evidence.direction)]
     number = "np.longdouble" if evidence.oracle == "longdouble" else "np.float64"
-    return "\n".join(lines) + "\n" + COMPARISON.format(number=number)
+    return "\n".join(lines) + "\n" + COMPARISON.format(number=number, recorded=evidence.recorded)
 
 
 def _with_evidence(report: Report) -> Report | None:
@@ -147,7 +148,9 @@ def _definition(function: Callable[..., Any]) -> list[str]:
         return [*_definition(function.func), "from functools import partial", "", named]
     name = getattr(function, "name", None)
     if OPS.get(str(name)) is function:
-        return ["from scratchgen.declare import OPS", "", f"function = OPS[{name!r}]"]
+        home = getattr(getattr(function, "composite", None), "__module__", "scratchgen")
+        known = [] if home.startswith("scratchgen") or home == "__main__" else [f"import {home}  # declares the op"]
+        return [*known, "from scratchgen.declare import OPS", "", f"function = OPS[{name!r}]"]
     module, path = getattr(function, "__module__", None), getattr(function, "__qualname__", "<>")
     if module not in (None, "__main__") and "<" not in path:
         return [f"import {module}", "", f"function = {module}.{path}"]
