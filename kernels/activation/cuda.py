@@ -13,6 +13,7 @@ from .reference import corner_cost, corner_vjp_cost, value_cost, vjp_cost
 
 FUNCTIONS = {
     "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
     "silu": "Silu",
     "gelu": "Gelu",
     "softplus": "Softplus",
@@ -21,7 +22,7 @@ FUNCTIONS = {
     "relu": "Relu",
     "leaky_relu": "LeakyRelu",
 }
-OF_OUTPUT = ("sigmoid", "relu")  # whose derivative is a function of the output
+OF_OUTPUT = ("sigmoid", "tanh", "relu")  # whose derivative is a function of the output
 MODULE = Module(
     "activation/activation.cu",
     *(

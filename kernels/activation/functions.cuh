@@ -18,6 +18,11 @@ struct Sigmoid {
     static DEVICE float vjp(float g, float y, float, float) { return g * y * (1.0f - y); }  // of the output
 };
 
+struct Tanh {
+    static DEVICE float value(float x, float, float) { return tanhf(x); }
+    static DEVICE float vjp(float g, float y, float, float) { return g * (1.0f - y * y); }  // of the output
+};
+
 struct Silu {
     static DEVICE float value(float x, float, float) { return x * Both(x).up; }
     static DEVICE float vjp(float g, float x, float, float) {
