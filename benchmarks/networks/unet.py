@@ -19,14 +19,10 @@ def unet(L: Library, base: int, batch: int) -> Training:
     network = L.prepared(_network(L, base))
     optimizer = L.adamw(network.parameters(), lr=2e-4)
     average = L.average(network, 0.999)
-    kept = np.cumprod(1 - np.linspace(1e-4, 0.02, STEPS)).astype(np.float32)
 
     def draw(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        t = rng.integers(STEPS, size=batch)
-        share = kept[t].reshape(batch, 1, 1, 1)
-        noise = normal(rng, batch, COLOURS, SIZE, SIZE)
-        noisy = np.sqrt(share) * np.tanh(normal(rng, *noise.shape)) + np.sqrt(1 - share) * noise
-        return noisy, noise, _sinusoids(t, base)
+        noisy, noise, t = noised(rng, batch, COLOURS, SIZE)
+        return noisy, noise, sinusoids(t, base)
 
     def step(noisy: Any, noise: Any, time: Any) -> Any:
         loss = L.F.mse_loss(network(noisy, time), noise)
@@ -39,7 +35,17 @@ def unet(L: Library, base: int, batch: int) -> Training:
     return Training({"network": network}, draw, step)
 
 
-def _sinusoids(t: np.ndarray, width: int) -> np.ndarray:
+def noised(rng: np.random.Generator, batch: int, channels: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random images on their way to noise, that noise, and how many of the steps are done."""
+    kept = np.cumprod(1 - np.linspace(1e-4, 0.02, STEPS)).astype(np.float32)
+    t = rng.integers(STEPS, size=batch)
+    share = kept[t].reshape(batch, 1, 1, 1)
+    noise = normal(rng, batch, channels, size, size)
+    return np.sqrt(share) * np.tanh(normal(rng, *noise.shape)) + np.sqrt(1 - share) * noise, noise, t
+
+
+def sinusoids(t: np.ndarray, width: int) -> np.ndarray:
+    """sin and cos of the step at frequencies from 1 to 1 / 10,000."""
     frequencies = np.exp(-math.log(10000) * np.arange(width // 2) / (width // 2 - 1))
     angles = t[:, None] * frequencies
     return np.concatenate([np.sin(angles), np.cos(angles)], 1).astype(np.float32)
@@ -79,10 +85,11 @@ def _network(L: Library, base: int) -> Any:
 
         def forward(self, x: Any, time: Any) -> Any:
             n, c, h, w = x.shape
-            pixels = self.norm(x).permute(0, 2, 3, 1).reshape(n, 1, h * w, c)
-            q, k, v = self.qkv(pixels).chunk(3, -1)
-            mixed = self.project(F.scaled_dot_product_attention(q, k, v))
-            return x + mixed.reshape(n, h, w, c).permute(0, 3, 1, 2)
+            pixels, normal = (u.permute(0, 2, 3, 1).reshape(n, 1, h * w, c) for u in (x, self.norm(x)))
+            q, k, v = self.qkv(normal).chunk(3, -1)
+            mixed = F.scaled_dot_product_attention(q, k, v)
+            mixed = L.linear_residual(mixed, self.project.weight, self.project.bias, pixels)
+            return mixed.reshape(n, h, w, c).permute(0, 3, 1, 2)
 
     class UNet(nn.Module):  # type: ignore[name-defined,misc]
         def __init__(self) -> None:
