@@ -1,8 +1,11 @@
 """Whole training steps: networks written once against torch's names, that run on every ``Library``."""
 
 from .dcgan import dcgan
+from .glow import glow
 from .gpt import gpt
+from .rbm import rbm
 from .step import Step, Training
+from .survey_unet import survey_unet
 from .unet import unet
 from .vae import vae
 
@@ -13,8 +16,53 @@ STEPS = {
         # Adam divides a gradient by its size; where that is all rounding, even two layouts of one library part: by
         # 2e-4 in the third step.
         Step("DCGAN 28x28, batch 64", dcgan, samples=64, images=True, bar=1.4, agree=2),
-        Step("U-Net 32 channels 32x32, batch 64", lambda L: unet(L, 32, batch=64), samples=64, images=True, bar=1.8),
+        Step(
+            "U-Net 32 channels 32x32, batch 64",
+            lambda L: unet(L, 32, batch=64),
+            samples=64,
+            images=True,
+            bar=1.8,
+            agree=20,
+        ),
         Step("U-Net 64 channels 32x32, batch 64", lambda L: unet(L, 64, batch=64), samples=64, images=True, bar=1.8),
+        Step(
+            "U-Net of the survey 28x28, batch 64",
+            lambda L: survey_unet(L, batch=64),
+            samples=64,
+            images=True,
+            bar=1.5,
+            agree=20,
+        ),
+        Step(
+            "Glow 64 channels 28x28, batch 64",
+            lambda L: glow(L, side=28, steps=8, width=64, batch=64),
+            samples=64,
+            images=True,
+            bar=1.2,
+        ),
+        Step(
+            "Glow 96 channels 8x8, batch 128",
+            lambda L: glow(L, side=8, steps=8, width=96, batch=128),
+            samples=128,
+            images=True,
+            bar=1.2,
+        ),
+        Step(
+            "RBM 64-128 units, PCD-5, batch 100",
+            lambda L: rbm(L, 64, 128, steps=5),
+            samples=100,
+            images=False,
+            bar=1.5,
+            tolerance=0.05,
+        ),
+        Step(
+            "RBM 784-500 units, PCD-1, batch 100",
+            lambda L: rbm(L, 784, 500, steps=1),
+            samples=100,
+            images=False,
+            bar=1.5,
+            tolerance=0.05,
+        ),
         Step(
             "GPT 4 layers 4 heads 128, batch 12 length 64",
             lambda L: gpt(L, layers=4, heads=4, width=128, batch=12, length=64),
@@ -33,4 +81,4 @@ STEPS = {
     )
 }
 
-__all__ = ["STEPS", "Step", "Training", "dcgan", "gpt", "unet", "vae"]
+__all__ = ["STEPS", "Step", "Training", "dcgan", "glow", "gpt", "rbm", "survey_unet", "unet", "vae"]
