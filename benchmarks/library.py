@@ -68,6 +68,10 @@ class Library:
         """AdamW; ``fused`` is about PyTorch's."""
         return self.module.optim.AdamW(parameters, lr=lr)
 
+    def sgd(self, parameters: Iterable[Any], lr: float, weight_decay: float) -> Any:
+        """Plain SGD."""
+        return self.module.optim.SGD(parameters, lr=lr, weight_decay=weight_decay)
+
     def backward(self, outputs: Sequence[Any], cotangents: Sequence[Any]) -> None:
         """Add the gradients of ``outputs`` to the leaves' ``.grad``."""
         raise NotImplementedError
@@ -91,9 +95,33 @@ class Library:
         """gelu(linear(x))."""
         return self.F.gelu(self.F.linear(x, weight, bias))
 
+    def linear_relu(self, x: Any, weight: Any, bias: Any) -> Any:
+        """relu(linear(x))."""
+        return self.F.relu(self.F.linear(x, weight, bias))
+
+    def linear_residual(self, x: Any, weight: Any, bias: Any, residual: Any) -> Any:
+        """linear(x) + residual."""
+        return self.F.linear(x, weight, bias) + residual
+
     def batch_norm_relu(self, norm: Any, x: Any, slope: float = 0.0) -> Any:
         """leaky_relu(norm(x)) in training, relu without a ``slope``; ``norm`` is a module."""
         return self.F.leaky_relu(norm(x), slope) if slope else self.F.relu(norm(x))
+
+    def gibbs(
+        self, v: Any, weight: Any, visible: Any, hidden: Any, steps: int, key: Any, uniforms: Sequence[Any]
+    ) -> Any:
+        """``steps`` Gibbs steps of a restricted Boltzmann machine from visible units ``v``, without a graph.
+
+        Ours takes the random numbers of stream ``key``; here they are the library's own, or ``uniforms``, which hold
+        those of the stream for hidden and for visible units.
+        """
+        sigmoid, linear = self.module.sigmoid, self.F.linear
+        with self.module.no_grad():
+            for k in range(steps):
+                for i, (w, bias) in enumerate(((weight, hidden), (weight.mT, visible))):
+                    mean = sigmoid(linear(v, w, bias))
+                    v = (uniforms[i][k] < mean).to(mean.dtype) if uniforms else self.module.bernoulli(mean)
+        return v
 
 
 class Scratchgen(Library):
@@ -113,6 +141,12 @@ class Scratchgen(Library):
     def linear_gelu(self, x: Any, weight: Any, bias: Any) -> Any:
         return self.F.linear_activation(x, weight, bias, activation="gelu")
 
+    def linear_relu(self, x: Any, weight: Any, bias: Any) -> Any:
+        return self.F.linear_activation(x, weight, bias, activation="relu")
+
+    def linear_residual(self, x: Any, weight: Any, bias: Any, residual: Any) -> Any:
+        return self.F.linear_activation(x, weight, bias, residual)
+
     def batch_norm_relu(self, norm: Any, x: Any, slope: float = 0.0) -> Any:
         norm.num_batches_tracked.add_(1)
         state = (norm.running_mean, norm.running_var, norm.weight, norm.bias, True)
@@ -121,6 +155,14 @@ class Scratchgen(Library):
     def layer_norm_residual(self, x: Any, residual: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
         normal, total = self.F.layer_norm_residual(x, residual, weight.shape, weight, bias)
         return normal, total
+
+    def gibbs(
+        self, v: Any, weight: Any, visible: Any, hidden: Any, steps: int, key: Any, uniforms: Sequence[Any]
+    ) -> Any:
+        arrays = [t.detach().numpy() for t in (v, weight, visible, hidden)]
+        attrs = {"key": key.numpy().astype(np.uint64), "counter": 0, "steps": steps}
+        chosen = self.module.kernels.select("gibbs", "cpu", (*arrays, None, None, None), attrs)
+        return self.module.from_numpy(chosen.fn(*arrays, None, None, None, **attrs)[0])
 
     def average(self, module: Any, decay: float) -> Any:
         return self.module.optim.EMA(module, decay, warmup=False).update
@@ -146,6 +188,9 @@ class Torch(Library):
     def adamw(self, parameters: Iterable[Any], lr: float, fused: bool | None = None) -> Any:
         fused = self.fused if fused is None else fused
         return self.module.optim.AdamW(parameters, lr=lr, fused=fused or None)
+
+    def sgd(self, parameters: Iterable[Any], lr: float, weight_decay: float) -> Any:
+        return self.module.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, fused=self.fused or None)
 
     def backward(self, outputs: Sequence[Any], cotangents: Sequence[Any]) -> None:
         self.module.autograd.backward(outputs, cotangents)

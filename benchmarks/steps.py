@@ -1,8 +1,8 @@
 """Whole training steps beside PyTorch's: same initial weights, same batches, and after some steps the same loss.
 
-Each library trains in a fresh process, so that its peak memory is the step's. Both use what they have: PyTorch its
-fused optimizers (and, where no images are, its default ones in a further column), scratchgen its fused ops. A row whose
-losses part is not timed.
+Each library trains in a fresh process, so that its peak memory is the step's. Bars are about PyTorch as it is by
+default; beside it stands a column in which its optimizers are fused, which they are when they are asked to be. Both use
+the fused ops that they have. A row whose losses part is not timed.
 """
 
 from __future__ import annotations
@@ -20,16 +20,22 @@ from .report import line
 from .stepping import agree
 from .worker import OURS, Worker
 
-TOLERANCE = 1e-4  # of losses, relative
-
 
 def contenders_of(step: Step, peers: list[str]) -> list[str]:
     """The names of the workers that run a step, ours first."""
     names = [OURS]
     if "torch" in peers:
-        second = "torch NCHW" if step.images else "torch channels-last, default optimizer"
-        names += ["torch channels-last", second]
+        layouts = ["torch channels-last", "torch NCHW"] if step.images else ["torch channels-last"]
+        names += [f"{layout}, default optimizer" for layout in layouts] + layouts[:1]
     return names + [p for p in peers if p == "torch.compile"]
+
+
+def _setting(name: str, images: bool) -> str:
+    """What a peer's column is headed: the default is not named, nor a layout where no images are."""
+    if not name.startswith("torch "):
+        return name
+    plain = name.removesuffix(", default optimizer")
+    return (plain if images else "torch") + (", fused optimizer" if plain == name else "")
 
 
 def measure_step(
@@ -43,7 +49,7 @@ def measure_step(
         "inputs": ["standard normal numbers, tokens and pixels; see benchmarks/networks"],
         "bar": step.bar,
         "mean_bar": None,
-        "tolerance": TOLERANCE,
+        "tolerance": step.tolerance,
         "failed": None,
         "ms": None,
         "best_ratio": None,
@@ -55,7 +61,7 @@ def measure_step(
         contender.call("build", step.name, weights, seed)
         losses[name] = contender.call("losses", step.agree)
         megabytes[name] = contender.call("megabytes")
-    differences = {name: agree(losses[OURS], others, TOLERANCE) for name, others in losses.items() if name != OURS}
+    differences = {name: agree(losses[OURS], others, step.tolerance) for name, others in losses.items() if name != OURS}
     row["steps"], row["loss"] = step.agree, losses[OURS][-1]
     row["error"] = float(np.max([difference for difference, _ in differences.values()], initial=0.0))
     if not all(fine for _, fine in differences.values()) or not np.isfinite(losses[OURS]).all():
@@ -72,8 +78,7 @@ def measure_step(
     row["samples_ms"] = [round(s * 1e3, 6) for s in ours.tolist()]
     for name in list(contenders)[1:]:
         peer = ops.peer(name, contenders[name], samples[name], ours, differences[name][0], step.images)
-        if not step.images and "default" in name:
-            peer["setting"] = "torch, default optimizer"
+        peer["setting"] = _setting(name, step.images)
         peer |= {"loss": losses[name][-1], "memory_mb": megabytes[name]}
         row["peers"].append(peer)
     ops.judge(row)

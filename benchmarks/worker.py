@@ -30,6 +30,7 @@ SETTINGS = {
     "torch channels-last": Setting("torch", "channels-last"),
     "torch NCHW": Setting("torch", "NCHW"),
     "torch channels-last, default optimizer": Setting("torch", "channels-last"),
+    "torch NCHW, default optimizer": Setting("torch", "NCHW"),
     "torch.compile": Setting("torch.compile", "channels-last"),
     "jax": Setting("jax", "NCHW"),
 }

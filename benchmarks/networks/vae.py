@@ -15,9 +15,18 @@ BATCH, PIXELS, HIDDEN, LATENT = 128, 784, 400, 40
 def vae(L: Library) -> Training:
     """Encoder and decoder with one hidden layer each."""
     nn, F = L.nn, L.F
-    encoder = L.prepared(nn.Sequential(nn.Linear(PIXELS, HIDDEN), nn.ReLU()))
+
+    class Hidden(nn.Module):  # type: ignore[name-defined,misc]  # mypy: the library is known at run time
+        def __init__(self, before: int) -> None:
+            super().__init__()
+            self.linear = nn.Linear(before, HIDDEN)
+
+        def forward(self, x: Any) -> Any:
+            return L.linear_relu(x, self.linear.weight, self.linear.bias)
+
+    encoder = L.prepared(Hidden(PIXELS))
     mean, log_variance = nn.Linear(HIDDEN, LATENT), nn.Linear(HIDDEN, LATENT)
-    decoder = L.prepared(nn.Sequential(nn.Linear(LATENT, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, PIXELS)))
+    decoder = L.prepared(nn.Sequential(Hidden(LATENT), nn.Linear(HIDDEN, PIXELS)))
     network = nn.ModuleList([encoder, mean, log_variance, decoder])
     optimizer = L.adam(network.parameters(), lr=1e-3)
 
