@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import changes, kernels
-from .device import cpu
 from .kernels.arrays import LARGE
+from .ownership import alone, ours
 from .tensor import Tensor, wrap
 
 _recording: ContextVar[bool] = ContextVar("scratchgen_recording", default=True)
@@ -233,31 +233,6 @@ def _conform(node: Node, index: int, g: Any) -> Tensor:
     return g
 
 
-# Whether something may be changed in place is told by how many refer to it. What the interpreter counts on the way is
-# its own affair, so these numbers mean something only beside those of a thing that nobody else refers to.
-
-
-def _references(view: Any) -> int:
-    """How many refer to the memory of a view."""
-    return sys.getrefcount(view.base)
-
-
-def _held_by(grads: dict, src: Any) -> tuple[int, int]:
-    """How many refer to a gradient that ``grads`` has, and to its array."""
-    g = grads[src]
-    return sys.getrefcount(g), sys.getrefcount(g.array)
-
-
-def _held_by_two() -> tuple[int, int]:
-    """The numbers of a gradient that besides ``grads`` only the function has which asks."""
-    before = wrap(np.empty(1), cpu)
-    return _held_by({0: before}, 0)
-
-
-_ONE_VIEW = _references(np.empty(1)[:])
-_OURS = _held_by_two()
-
-
 @np.errstate(all="ignore")  # 0 * inf and overflow in a rule are for debug() to find; the forward pass had its say
 def sweep(roots: list[tuple[Any, Tensor]], wanted: dict | None, create_graph: bool, retain: bool, cut: bool) -> dict:
     """Propagate gradients from ``roots``; return those of the ``wanted`` sources (of all leaves if None).
@@ -279,7 +254,7 @@ def sweep(roots: list[tuple[Any, Tensor]], wanted: dict | None, create_graph: bo
             if node is not None and node not in queued:
                 queued.add(node)
                 heappush(heap, (-node.rank, node))
-        elif not create_graph and (before.array.base is None and _held_by(grads, src) == _OURS):
+        elif not create_graph and ours(grads, src):
             if before.array.size < LARGE:
                 np.add(before.array, g.array, out=before.array)
             else:
@@ -402,16 +377,6 @@ def grad(
     return results
 
 
-def _alone(array: Any) -> bool:
-    """Whether ``array`` has memory of its own: it owns it, or is a view of all of what nobody else refers to."""
-    whole = array.base
-    if whole is None:
-        return True
-    alike = type(whole) is type(array) and whole.size == array.size and array.flags.c_contiguous
-    del whole
-    return alike and _references(array) == _ONE_VIEW
-
-
 def backward(
     outputs: Tensor | Sequence[Tensor],
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
@@ -431,7 +396,7 @@ def backward(
         for leaf, g in found.items():
             if leaf.grad is not None:
                 g = leaf.grad + g
-            elif not create_graph and (id(g.array) in shared or not _alone(g.array)):
+            elif not create_graph and (id(g.array) in shared or not alone(g.array)):
                 g = wrap(g.array.copy(), g.device)  # a leaf's .grad shares no memory: optimizers change it in place
             shared.add(id(g.array))
             leaf.grad = g
