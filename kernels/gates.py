@@ -22,8 +22,8 @@ from .registry import Kernel
 
 ARCHITECTURES = ("sm_80", "sm_90a")
 EVIDENCE = ROOT / "evidence.json"
-# A multiprocessor hides the latency of memory by warps that wait in turn. Fewer are enough for kernels that have a block's
-# work under way in asynchronous copies, and whose sums fill the registers.
+# A multiprocessor hides the latency of memory by warps that wait in turn. Fewer are enough for kernels that have a
+# block's work under way in asynchronous copies, and whose sums fill the registers.
 LEAST_WARPS = {"attention/attention.cu": 8, "attention/backward.cu": 8}
 USUAL_WARPS = 16
 _SHARED = {"sm_80": 164 << 10, "sm_90a": 228 << 10}  # bytes of a multiprocessor, of which a block takes 1 KB for itself
@@ -74,7 +74,7 @@ def status(kernel: Kernel) -> str:
 
 def observe() -> dict[str, Any]:
     """Compile everything, test everything in the emulator, and say what is to be written."""
-    files = [f"tests/test_cuda_{part}.py" for part in ("kernels", "products", "attention")]
+    files = [f"tests/test_cuda_{part}.py" for part in ("kernels", "products", "attention", "many", "channels")]
     tested = subprocess.run([sys.executable, "-m", "pytest", "-q", *files], cwd=ROOT.parent)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return {

@@ -90,7 +90,7 @@ def pairs(k: Any, v: Any) -> tuple[Any, Any, int]:
 
 
 def added(mask: Any) -> tuple[Any, tuple[int, ...]]:
-    """The mask as float32 numbers to add, without what it is broadcast over; and the first five numbers of ``SHAPE``."""
+    """The mask as float32 numbers to add, without what it is broadcast over; and the start of ``SHAPE``."""
     if mask is None:
         return None, (0, 0, 0, 1, 1)
     xp, lead = array_module(mask), mask.shape[:-2]

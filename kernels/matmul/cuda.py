@@ -223,10 +223,18 @@ def _study(version: str, dtypes: str, multiply: Callable[[Any, Any], Any]) -> No
     kernel("matmul", impl=version, cost=matmul_cost, when=_fits, study=True, dtypes=dtypes, **_on_gpu)(multiply)
 
 
+def _simply(version: str) -> Callable[[Any, Any], Any]:
+    return lambda a, b: _simple(version, a, b)
+
+
+def _by_panels(way: Way) -> Callable[[Any, Any], Any]:
+    return lambda a, b: product(a, b, way=way, tile=TILES[0])[0]
+
+
 for _name in ("cuda-1-naive", "cuda-2-coalesced", "cuda-3-tiled", "cuda-4-registers"):
-    _study(_name, "f4 f2", lambda a, b, name=_name: _simple(name, a, b))
+    _study(_name, "f4 f2", _simply(_name))
 for _name, _way in STEPS.items():
-    _study(_name, "f2" if _way.tensor else "f4", lambda a, b, way=_way: product(a, b, way=way, tile=TILES[0])[0])
+    _study(_name, "f2" if _way.tensor else "f4", _by_panels(_way))
 
 
 def _register(impl: str, tf32: bool, **options: Any) -> None:
@@ -238,7 +246,7 @@ def _register(impl: str, tf32: bool, **options: Any) -> None:
     def fits(a: Any, b: Any) -> bool:
         return _fits(a, b) and (not tf32 or chosen())
 
-    when = {"when": chosen} if tf32 else {}
+    when: dict[str, Any] = {"when": chosen} if tf32 else {}
 
     @kernel("matmul", impl=impl, cost=matmul_cost, when=fits, **options, **_on_gpu)
     def matmul(a: Any, b: Any) -> Any:
