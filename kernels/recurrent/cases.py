@@ -1,4 +1,4 @@
-"""What recurrent layers are compared on: one step and many, ragged sizes, absent steps, both directions, huge values."""
+"""What recurrent layers are compared on: one step and many, ragged sizes, absent steps, both ways, huge values."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ SHAPES = {  # name -> steps, rows, hidden
 }
 
 
-def _inputs(
-    rng: np.random.Generator, gates: int, states: int
-) -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+def _inputs(rng: np.random.Generator, gates: int, states: int) -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
     """Names, (x, states ..., weight, bias, present) and attributes."""
 
     def draw(steps: int, rows: int, size: int, scale: float = 1.0) -> tuple[Any, ...]:

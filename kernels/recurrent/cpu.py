@@ -183,9 +183,7 @@ def gru_vjp(
 ) -> tuple[np.ndarray | None, ...]:
     layer = _Layer("gru_vjp", x, h0, present, reverse=int(reverse), width=4 * h0.shape[1])
     dx, slopes, dh = np.empty(x.shape, F4), np.empty(x.shape, F4), np.zeros(h0.shape, F4)
-    layer.backward(
-        weight, slopes, dh, g=np.ascontiguousarray(g), dx=dx, slopes=slopes, states=y, values=gates
-    )
+    layer.backward(weight, slopes, dh, g=np.ascontiguousarray(g), dx=dx, slopes=slopes, states=y, values=gates)
     return dx, dh, *layer.weight_gradients(slopes, y, needs[2], bias is not None and needs[3]), None
 
 
@@ -206,9 +204,7 @@ def lstm(
     layer = _Layer("lstm", x, h0, present, reverse=int(reverse))
     states, values = np.empty((*x.shape[:2], layer.hidden), F4), np.empty(x.shape, F4)
     cells = np.empty_like(states)
-    layer.forward(
-        x, weight, bias, values, c0=np.ascontiguousarray(c0), states=states, cells=cells, values=values
-    )
+    layer.forward(x, weight, bias, values, c0=np.ascontiguousarray(c0), states=states, cells=cells, values=values)
     return states, cells[0 if reverse else -1].copy(), cells, values
 
 

@@ -204,10 +204,9 @@ def lstm_vjp(
         dh = dh + wide[t]
         u = xp.tanh(cells[t])
         inner = dc + dh * o * (1 - u * u)
-        parts = [
-            inner * s * i * (1 - i), inner * cells_before[t] * f * (1 - f), inner * i * (1 - s * s), dh * u * o * (1 - o),
-        ]  # fmt: skip
-        dx[t] = _drop(xp, absent, xp.concatenate(parts, 1))
+        di, df = inner * s * i * (1 - i), inner * cells_before[t] * f * (1 - f)
+        ds, do = inner * i * (1 - s * s), dh * u * o * (1 - o)
+        dx[t] = _drop(xp, absent, xp.concatenate([di, df, ds, do], 1))
         dh = _hold(xp, absent, dx[t] @ w, dh)
         dc = _hold(xp, absent, inner * f, dc)
     dweight, dbias = _weight_gradients(xp, dx, before)

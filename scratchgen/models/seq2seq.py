@@ -50,7 +50,9 @@ class Memory(NamedTuple):
 
     def select(self, rows: Tensor) -> Memory:
         """Of these rows, in this order."""
-        return Memory(*[None if x is None else x[rows] for x in self])
+        keys = None if self.keys is None else self.keys[rows]
+        present = None if self.present is None else self.present[rows]
+        return Memory(self.values[rows], keys, present, self.summary[rows])
 
 
 class State(NamedTuple):

@@ -69,7 +69,7 @@ class _RNNGates:
     def _sequence(
         self, x: Tensor, state: State, weight: Tensor, bias: Tensor | None, present: Tensor | None, reverse: bool
     ) -> tuple[Tensor, State]:
-        h = ops.rnn(x, *state, weight, bias, present, activation=self.nonlinearity, reverse=reverse)
+        h = ops.rnn(x, state[0], weight, bias, present, activation=self.nonlinearity, reverse=reverse)
         return h, (h[0 if reverse else -1],)
 
     def _check_nonlinearity(self, nonlinearity: str) -> None:
@@ -84,7 +84,7 @@ class _GRUGates:
     def _sequence(
         self, x: Tensor, state: State, weight: Tensor, bias: Tensor | None, present: Tensor | None, reverse: bool
     ) -> tuple[Tensor, State]:
-        h = ops.gru(x, *state, weight, bias, present, reverse=reverse)
+        h = ops.gru(x, state[0], weight, bias, present, reverse=reverse)
         return h, (h[0 if reverse else -1],)
 
 
@@ -95,7 +95,7 @@ class _LSTMGates:
     def _sequence(
         self, x: Tensor, state: State, weight: Tensor, bias: Tensor | None, present: Tensor | None, reverse: bool
     ) -> tuple[Tensor, State]:
-        h, c = ops.lstm(x, *state, weight, bias, present, reverse=reverse)
+        h, c = ops.lstm(x, state[0], state[1], weight, bias, present, reverse=reverse)
         return h, (h[0 if reverse else -1], c)
 
 
@@ -167,7 +167,9 @@ class _Layers(_Weights):
     def _check(self, x: Tensor, hx: State | None, lengths: Tensor | None) -> None:
         name = type(self).__name__
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
-            raise ValueError(f"{name}: expected (L, N, {self.input_size}) or (L, {self.input_size}), got {list(x.shape)}")
+            raise ValueError(
+                f"{name}: expected (L, N, {self.input_size}) or (L, {self.input_size}), got {list(x.shape)}"
+            )
         time, batch = (1, 0) if self.batch_first and x.ndim == 3 else (0, 1)
         if x.shape[time] == 0:
             raise ValueError(f"{name}: a sequence needs at least one step, got {list(x.shape)}")
@@ -213,9 +215,7 @@ class RNN(_RNNGates, _Layers):
         device: Device | str | None = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
-        )
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
         self._check_nonlinearity(nonlinearity)
 
     def forward(self, input: Tensor, hx: Tensor | None = None, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -284,7 +284,8 @@ class _Cell(_Weights):
         for state in hx or ():
             if state.shape != shape:
                 raise ValueError(f"{name}: the state must be {list(shape)}, got {list(state.shape)}")
-        first = self._zeros(x, len(rows), self.hidden_size) if hx is None else tuple(s.reshape(-1, shape[-1]) for s in hx)
+        before = self._zeros(x, *shape) if hx is None else hx
+        first = tuple(state.reshape(len(rows), self.hidden_size) for state in before)
         _, last = self._run(rows.unsqueeze(0), first, "", None, False)
         return tuple(state.reshape(shape) for state in last)
 

@@ -38,7 +38,14 @@ def _in_time(states: list[Tensor], reverse: bool) -> Tensor:
 @fused("y x h0 weight bias present")
 @widened
 def _rnn(
-    x: Tensor, h0: Tensor, weight: Tensor, bias: Tensor | None, present: Tensor | None, *, activation: str, reverse: bool
+    x: Tensor,
+    h0: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    present: Tensor | None,
+    *,
+    activation: str,
+    reverse: bool,
 ) -> Tensor:
     states, h = [], h0
     for t in _order(x, reverse):
@@ -132,8 +139,8 @@ def lstm(
 
         i, f, o = sigmoid(input + weight h + bias),  g = tanh(...),  c' = f c + i g,  h' = o tanh(c')
 
-    ``input`` (T, N, 4 H), gates i, f, g, o side by side; ``weight`` (4 H, H); ``c0`` (N, H). All states h (T, N, H), and
-    the last cell state c (N, H). All else as in ``rnn``.
+    ``input`` (T, N, 4 H), gates i, f, g, o side by side; ``weight`` (4 H, H); ``c0`` (N, H). All states h (T, N, H),
+    and the last cell state c (N, H). All else as in ``rnn``.
     """
     _check("lstm", 4, input, weight, bias, present, h0=h0, c0=c0)
     states, last = _lstm(input, h0, c0, weight, bias, present, reverse=reverse)

@@ -1,5 +1,5 @@
-"""Training recurrent networks with attention on pairs. The model is in ``scratchgen.models.seq2seq``, what all models of
-pairs share in ``translation``.
+"""Training recurrent networks with attention on pairs. The model is in ``scratchgen.models.seq2seq``, what all models
+of pairs share in ``translation``.
 
 Of dates, ``in_field`` is the share of written digits of which the largest weight of attention lies on the part of the
 source that says the same: the year, the month or the day.
@@ -36,7 +36,7 @@ class Seq2SeqConfig(TranslationConfig):
     hidden: int = setting(96, "size of a state, in each direction")
     layers: int = setting(1, "recurrent layers of the encoder, and of the decoder")
     attention: Literal["additive", "general", "dot", "none"] = setting("additive", "how states are compared")
-    feeding: bool = setting(True, "feed what attention found into the next step; without it training is faster")
+    feeding: bool = setting(False, "feed what attention found into the next step; training is slower then")
     told: float = setting(1.0, "share of target tokens that are told at the end of training; the rest it writes itself")
     tied: bool = setting(False, "the last dense layer is the target embedding")
     warmup_steps: int = setting(50, "steps in which the learning rate grows from 0, to fall by a cosine")
@@ -49,8 +49,12 @@ class Seq2SeqConfig(TranslationConfig):
 
 TASK = Seq2SeqConfig(steps=312, batch_size=64, learning_rate=4e-3)
 TRANSLATION = Seq2SeqConfig(
-    steps=5000, batch_size=128, learning_rate=2e-3, embedding=128, hidden=128, attention="general", feeding=False,
-    dropout=0.2, tokenizer="bpe", vocabulary=2000, label_smoothing=0.1, warmup_steps=500, tied=True,
+    steps=1600, batch_size=64, learning_rate=3e-3, embedding=128, hidden=128, attention="general", dropout=0.1,
+    tokenizer="bpe", vocabulary=2000, label_smoothing=0.1, warmup_steps=200, tied=True,
+)  # fmt: skip
+LARGE = Seq2SeqConfig(  # the sizes of bentrevett/pytorch-seq2seq, ten epochs
+    steps=2300, batch_size=128, learning_rate=1e-3, embedding=256, hidden=512, feeding=True, dropout=0.5,
+    tokenizer="bpe", warmup_steps=200,
 )  # fmt: skip
 
 
@@ -62,8 +66,11 @@ class Seq2SeqRecipe(TranslationRecipe):
     default_data: ClassVar[str] = "dates"
     presets: ClassVar[Mapping[str, Mapping[str, Seq2SeqConfig]]] = {
         "tiny": {"*": TASK, "multi30k": TRANSLATION},
+        "full": {"*": LARGE},
     }
-    expected: ClassVar[str] = "tiny on dates: figures are not measured yet"
+    expected: ClassVar[str] = (
+        "tiny on dates: exact_match 1.000 (without attention .510) in 7 s; on multi30k: BLEU 28.8 in 62 s"
+    )
 
     config: Seq2SeqConfig
     model: Seq2Seq
@@ -71,9 +78,7 @@ class Seq2SeqRecipe(TranslationRecipe):
     def __init__(self, config: Seq2SeqConfig, dataset: PairDataset, device: sg.Device, seed: int) -> None:
         super().__init__(config, dataset, device, seed)
         self.model = build(config, len(self.source), len(self.target)).to(device)
-        self.optimizer = sg.optim.AdamW(
-            self.model.parameters(), config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.optimizer = sg.optim.AdamW(self.model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         warmup = min(config.warmup_steps, config.steps - 1)
         self.schedule = sg.optim.lr_scheduler.WarmupCosineLR(self.optimizer, warmup, config.steps)
 
