@@ -12,7 +12,7 @@ import numpy as np
 from .differences import Estimate
 from .judge import Judgement, judge
 from .kinks import KINKS, around_kinks, check_subgradient, kinked
-from .oracles import EPS, Oracle, flat, orthonormal
+from .oracles import EPS, Oracle, flat, orthonormal, split
 from .report import Evidence, Report, Verdict, together
 from .subject import Arrays, Subject, nudged
 
@@ -288,22 +288,12 @@ class Level:
         if flat(xs).size > LOCATED:
             return ""
         lines = []
-        oracle = Oracle(self.subject, [self.us[row]], self.oracle.method, self.settings.step)
-        ends = np.cumsum([x.size for x in xs])[:-1]
-        for i, (x, part) in enumerate(zip(xs, np.split(self.gradients[row], ends))):
-            numeric = np.zeros(x.shape)
-            for at in np.ndindex(x.shape):
-                unit = [np.zeros(v.shape) for v in xs]
-                unit[i][at] = 1.0
-                numeric[at] = np.ravel(oracle.derivative(unit).value)[0]
-            if x.size:
-                g = part.reshape(x.shape)
-                at = np.unravel_index(np.argmax(np.abs(np.nan_to_num(g - numeric, nan=np.inf))), x.shape)
-                place = ", ".join(map(str, at))
-                lines.append(
-                    f"\n  variable {i} {list(x.shape)}: {g[at]:.12g} at [{place}], where the oracle says "
-                    f"{numeric[at]:.12g}"
-                )
+        numeric = Oracle(self.subject, [self.us[row]], self.oracle.method, self.settings.step).by_element().value
+        for i, (g, theirs) in enumerate(zip(split(self.gradients[row], [x.shape for x in xs]), numeric)):
+            if g.size:
+                at = np.unravel_index(np.argmax(np.abs(np.nan_to_num(g - theirs, nan=np.inf))), g.shape)
+                place = f"variable {i} {list(g.shape)}: {g[at]:.12g} at [{', '.join(map(str, at))}]"
+                lines.append(f"\n  {place}, where the oracle says {theirs[at]:.12g}")
         return "".join(lines)
 
 

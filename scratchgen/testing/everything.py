@@ -83,27 +83,26 @@ def check_all(
     and, where they are given here or by ``@op``, a reference, torch (where it is installed) and laws.
     """
     told = tested(f)
-    name, how = told.name, {"name": told.name, "raises": False}
     reference = reference or told.reference
     torch = torch or told.torch
     laws = told.laws if laws is None else laws
-    device = backend.device if backend else "cpu"
-    wanted = told.order if order is None else order
+    kinks = kinks or told.kinks
+    order = told.order if order is None else order
+    common: dict[str, Any] = {"name": told.name, "raises": False}
+    here = common | {"device": backend.device if backend else "cpu"}
     with backend.use() if backend else nullcontext():
         parts = [
-            check_vjp(
-                f, case, k=k, order=wanted, kinks=kinks or told.kinks, seed=seed, device=device, **how  # type: ignore
-            ),
-            check_unchanged(f, case, device=device, **how),  # type: ignore[arg-type]
-            check_nondeterminism(f, case, runs=2, threads=(), device=device, **how),  # type: ignore[arg-type]
+            check_vjp(f, case, k=k, order=order, kinks=kinks, seed=seed, **here),
+            check_unchanged(f, case, **here),
+            check_nondeterminism(f, case, runs=2, threads=(), **here),
         ]
-        if (kinks or told.kinks) != "subgradient":
-            parts.append(check_dot(f, case, k=min(k, 3), seed=seed, device=device, **how))  # type: ignore[arg-type]
+        if kinks != "subgradient":
+            parts.append(check_dot(f, case, k=min(k, 3), seed=seed, **here))
         if reference is not None:
-            parts.append(check_reference(f, case, reference, device=device, **how))  # type: ignore[arg-type]
+            parts.append(check_reference(f, case, reference, **here))
         if torch is not None and importlib.util.find_spec("torch"):
-            parts.append(check_torch(f, case, torch, order=min(wanted, 2), **how))  # type: ignore[arg-type]
+            parts.append(check_torch(f, case, torch, order=min(order, 2), **common))
         if laws:
-            parts.append(check_laws(f, case, laws, device=device, **how))  # type: ignore[arg-type]
-    report = together("all", name, parts)
+            parts.append(check_laws(f, case, laws, **here))
+    report = together("all", told.name, parts)
     return report.demand() if raises else report

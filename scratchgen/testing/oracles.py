@@ -94,6 +94,19 @@ class Oracle:
                 found = directional_derivative(along, step / 1000, goal, noise)
         return found
 
+    def by_element(self) -> Estimate:
+        """J'u of the first cotangent: one array for each variable, by differences along each of their elements."""
+        xs = self.subject.variables
+        value, worst = [np.zeros(x.shape) for x in xs], 0.0
+        for i, x in enumerate(xs):
+            for at in np.ndindex(x.shape):
+                unit = [np.zeros(v.shape) for v in xs]
+                unit[i][at] = 1.0
+                found = self.derivative(unit)
+                value[i][at] = np.ravel(found.value)[0]
+                worst = max(worst, found.error)
+        return Estimate(value, worst)
+
     def _complex(self, along: Callable[[Any], np.ndarray], direction: Arrays) -> Estimate:
         value = along(TINY * 1j).imag / TINY
         plain = self.derivative(direction, method="richardson")
@@ -130,16 +143,7 @@ def numeric_vjp(
     subject = Subject(f, xs, reference=reference)
     given = [np.ones(y.shape) for y in subject.outputs()] if u is None else u
     us = [np.asarray(a, np.float64) for a in (given if isinstance(given, (tuple, list)) else (given,))]
-    oracle = Oracle(subject, [us], method, step)
-    value, worst = [np.zeros(x.shape) for x in subject.variables], 0.0
-    for i, x in enumerate(subject.variables):
-        for at in np.ndindex(x.shape):
-            unit = [np.zeros(v.shape) for v in subject.variables]
-            unit[i][at] = 1.0
-            found = oracle.derivative(unit)
-            value[i][at] = found.value[0]
-            worst = max(worst, found.error)
-    return Estimate(value, worst)
+    return Oracle(subject, [us], method, step).by_element()
 
 
 def orthonormal(count: int, shapes: Sequence[tuple[int, ...]], rng: np.random.Generator) -> list[Arrays]:
