@@ -15,7 +15,7 @@ from scratchgen.declare import Primitive
 from scratchgen.testing import Case, GradientError, Inconclusive, Report, Verdict, together
 from scratchgen.testing.repro import HELPERS, literal
 
-SOURCE = '''
+SOURCE = """
 import numpy as np
 from scratchgen.declare import Primitive
 
@@ -29,7 +29,7 @@ def wave(x, i, *, times=1.0):
 
 def flat(x):
     return _flat(x)
-'''
+"""
 X = np.random.default_rng(0).standard_normal((4, 3)).T[::-1, ::2]
 
 

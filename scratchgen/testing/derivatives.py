@@ -171,9 +171,7 @@ class Level:
         self._slope = float(np.sqrt(np.mean(values**2))) / reach  # what a derivative may be made of, if it cancels
 
     def _gradients(self, xs: Arrays, us: list[Arrays]) -> np.ndarray:
-        found = [
-            flat(self.subject.gradients(u, xs, self.recorded and i == len(us) - 1)) for i, u in enumerate(us)
-        ]
+        found = [flat(self.subject.gradients(u, xs, self.recorded and i == len(us) - 1)) for i, u in enumerate(us)]
         return np.stack(found)
 
     def groups(self) -> list[list[int]]:

@@ -21,6 +21,4 @@ def check_grad(
 
     Raises GradientError (wrong), or Inconclusive if a relative error of ``rtol`` could go unseen.
     """
-    return check_vjp(
-        f, inputs, k=directions, order=order, kinks="avoid", resolution=rtol, step=step, seed=seed
-    ).worst
+    return check_vjp(f, inputs, k=directions, order=order, kinks="avoid", resolution=rtol, step=step, seed=seed).worst

@@ -76,7 +76,7 @@ def is_variable(x):
     return isinstance(x, np.ndarray) and x.dtype.kind == "f"
 
 '''
-COMPARISON = '''
+COMPARISON = """
 tensors = [sg.as_tensor(x) if isinstance(x, np.ndarray) else x for x in inputs]
 gradients = vjp(f, len(inputs), recorded={recorded})(*tensors, *map(sg.as_tensor, cotangent))
 ours = dot(direction, [g.detach().numpy() for g in gradients])
@@ -87,7 +87,7 @@ differences = sum(w * (along(i * h) - along(-i * h)) for i, w in enumerate(weigh
 print(f"the engine's derivative   {{float(ours)!r}}")
 print(f"differences of the value  {{float(differences)!r}}")
 print(f"relative error            {{abs(float(ours - differences)) / max(abs(ours), abs(differences)):.1e}}")
-'''
+"""
 
 
 def script(report: Report) -> str:
