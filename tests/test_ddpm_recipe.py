@@ -12,6 +12,7 @@ import pytest
 
 import scratchgen as sg
 from scratchgen import Generator, data
+from scratchgen.recipes import ddpm_pictures
 from scratchgen.recipes.ddpm import DDPMRecipe, build
 from scratchgen.training import checkpoint
 
@@ -106,13 +107,14 @@ def test_the_bound_has_a_term_for_each_step() -> None:
     assert terms[-1] < 1e-3  # the cosine schedule leaves nothing of the data
 
 
-@pytest.mark.parametrize("name", ["moons", "digits"])
-def test_pictures(name: str, tmp_path: Path) -> None:
-    recipe(name).preview(tmp_path, 7)
-    expected = {"samples.png", "samples/step-000007.png"}
-    images = {"forward", "denoising", "interpolation", "edits", "inpainting", "by-step"}
-    expected |= {f"{image}.png" for image in images} if name == "digits" else set()
-    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")} == expected
+@pytest.mark.parametrize(("name", "step"), [("moons", 40), ("digits", 7), ("digits", 40)])
+def test_pictures(name: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ddpm_pictures, "WEIGHTS", (0.0, 3.0))
+    recipe(name).preview(tmp_path, step)
+    expected = {"samples", f"samples/step-{step:06d}"}
+    expected |= {"forward", "denoising", "interpolation"} if name == "digits" else set()
+    expected |= {"edits", "inpainting", "by-step", "guidance"} if name == "digits" and step == 40 else set()
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")} == {f"{e}.png" for e in expected}
 
 
 def test_every_preset_builds_its_network() -> None:

@@ -21,6 +21,7 @@ from scratchgen.models.diffusion import (
     posterior,
 )
 from scratchgen.models.unet import ResidualBlock, ResidualMLP, SurveyUNet, UNet, sinusoids
+from scratchgen.recipes.ddpm import DDPMRecipe
 
 SCHEDULES = ("linear", "cosine", "offset-cosine", "sigmoid")
 
@@ -46,6 +47,15 @@ def test_the_linear_schedule_is_the_published_one() -> None:
     abar = abar_of("linear", 1000)
     assert abar[-1] == pytest.approx(4.036e-5, rel=1e-3)
     np.testing.assert_allclose(Process(abar).betas[[0, -1]], [1e-4, 0.02], rtol=1e-10)
+
+
+def test_the_cosine_schedule_begins_below_the_distance_of_two_grey_levels() -> None:
+    """As its authors chose their offset for 256 levels and 1000 steps, the digits' preset does for 17 and 200."""
+    first = math.sqrt(Process.of("cosine", 1000).betas[0])
+    assert 0.75 < first / (2 / 255) < 1
+    config = DDPMRecipe.configure("tiny", "digits")
+    assert 0.4 < math.sqrt(Process.of("cosine", 200, config.offset).betas[0]) / (2 / 16) < 1
+    assert Process.of("cosine", 200, config.offset).abar[-1] < 1e-6
 
 
 def test_single_steps_make_up_the_jump() -> None:

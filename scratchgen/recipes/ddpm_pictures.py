@@ -32,11 +32,12 @@ def draw_pictures(recipe: DDPMRecipe, folder: Path, step: int) -> None:
         forward(recipe, folder / "forward.png")
         denoising(recipe, folder / "denoising.png")
         interpolation(recipe, folder / "interpolation.png")
+    if recipe.is_image and step == recipe.config.steps:  # what takes longer, once
         edits(recipe, folder / "edits.png")
         inpainting(recipe, folder / "inpainting.png")
         by_step(recipe, folder / "by-step.png")
-    if recipe.classes and step == recipe.config.steps:
-        guidance(recipe, folder / "guidance.png")
+        if recipe.classes:
+            guidance(recipe, folder / "guidance.png")
 
 
 def forward(recipe: DDPMRecipe, path: Path, rows: int = 6) -> None:

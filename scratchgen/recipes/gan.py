@@ -63,7 +63,7 @@ class GANRecipe(AdversarialRecipe):
         # The plain game on points: what mode collapse looks like.
         "collapse": {"*": GANConfig(steps=10_000, learning_rate=1e-3, decay_rates=False, average=0.0, **_POINTS)},
     }
-    expected: ClassVar[str] = "tiny on ring8: 8 of 8 modes, reverse KL 0.002; collapse on grid25 shows mode collapse"
+    expected: ClassVar[str] = "tiny on ring8: 8 of 8 modes, reverse KL 0.002; collapse on grid25: 14 of 25"
 
     config: GANConfig
 
