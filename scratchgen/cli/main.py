@@ -82,8 +82,11 @@ def parser() -> argparse.ArgumentParser:
     kernels = command("kernels", "list the kernels of all ops, or of one")
     kernels.add_argument("op", nargs="?", metavar="OP")
 
-    check = command("check", "compare every implementation of ops with the reference: value and gradient")
-    check.add_argument("ops", nargs="*", metavar="OP", help="ops with kernels (default: all)")
+    check = command("check", "test ops: every derivative, and every implementation against its specification")
+    check.add_argument("ops", nargs="*", metavar="OP", help="ops, kernels or functions (default: all)")
+    check.add_argument(
+        "--profile", choices=("quick", "ci", "nightly"), default="quick", help="how thorough (default: quick)"
+    )
 
     command("data", "list the datasets, and which are on this machine")
     command("info", "versions, devices, threads: what to put into a bug report")
@@ -149,7 +152,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "check":
         from .tools import check
 
-        return check(options.ops)
+        return check(options.ops, options.profile)
     from .lists import list_data, list_info, list_models
 
     return {"models": list_models, "data": list_data, "info": list_info}[options.command]()

@@ -54,26 +54,15 @@ def _tell(op: str) -> None:
                 print(table(["kernel", *found["columns"]], rows))
 
 
-def check(ops: list[str]) -> int:
-    """Compare implementations with the reference; exit status 1 if any is wrong."""
-    for op in ops:
-        if op not in kernels.comparable():
-            raise unknown("op with cases to compare on", op, kernels.comparable())
-    rows, failed = [], False
-    for op in ops or kernels.comparable():
-        for dtype in ("float32", "float64"):
-            by_impl: dict[str, list[kernels.Comparison]] = {}
-            for c in kernels.compare(op, dtype=dtype):
-                by_impl.setdefault(c.impl, []).append(c)
-            for impl, results in by_impl.items():
-                worst = max(results, key=lambda c: (not c.passed, c.error))
-                failed |= not worst.passed
-                verdict = "pass" if worst.passed else f"FAIL: {worst.case}"
-                rows.append(
-                    [op, impl, dtype, str(len(results)), f"{worst.error:.1e}", f"{worst.tolerance:.0e}", verdict]
-                )
-    print(table(["op", "implementation", "dtype", "cases", "worst error", "tolerance", "verdict"], rows))
-    return 1 if failed else 0
+def check(ops: list[str], profile: str) -> int:
+    """Test derivatives and implementations of all ops, or of those named; exit status 1 if anything is wrong."""
+    from ..testing.command import judge
+    from ..testing.suite import PROFILES, UnknownOp, parts
+
+    try:
+        return judge(parts(PROFILES[profile], ops), PROFILES[profile], verbose=bool(ops))
+    except UnknownOp as error:
+        raise UserError(str(error)) from None
 
 
 def bench(arguments: list[str]) -> int:

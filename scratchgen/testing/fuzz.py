@@ -7,7 +7,7 @@ they change, so its derivatives are right in any case; scratchgen may give the s
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -41,13 +41,28 @@ class Comparison:
     outcome: Outcome
     error: float = 0.0
     message: str = ""
+    number: int | None = None
+
+    @property
+    def different(self) -> bool:
+        """Whether the libraries disagree."""
+        return self.outcome is Outcome.DIFFERENT
+
+    @property
+    def case_id(self) -> str:
+        """``program-12`` for number 12, by which it can be drawn again; of others a hash."""
+        return self.program.case_id if self.number is None else f"program-{self.number}"
 
     def __str__(self) -> str:
-        return f"{self.program.case_id}: {self.message}\n{self.program}"
+        return f"{self.case_id}: {self.message}\n{self.program}"
 
 
-def compare_with_torch(program: Program) -> Comparison:
-    """Run ``program`` in both libraries."""
+def compare_with_torch(program: Program, number: int | None = None) -> Comparison:
+    """Run ``program``, which may be that of a ``number``, in both libraries."""
+    return replace(_compare(program), number=number)
+
+
+def _compare(program: Program) -> Comparison:
     try:
         expected = _in_torch(program)
     except Exception as error:
@@ -84,7 +99,6 @@ def fuzz(
     seed: int = 0,
     max_nodes: int = 12,
     until_different: bool = False,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Comparison]:
     """Compare ``count`` programs, those with numbers too large not counted; one Comparison for each, as it is made.
 
@@ -92,24 +106,25 @@ def fuzz(
     """
     done, number = 0, seed
     while done < count:
-        found = compare_with_torch(random_program(number, max_nodes))
+        found = compare_with_torch(random_program(number, max_nodes), number)
         number += 1
         done += found.outcome is not Outcome.UNFIT
-        if found.outcome is Outcome.DIFFERENT:
+        if found.different:
             yield smallest(found)
             if until_different:
                 return
         else:
             yield found
-        if progress is not None:
-            progress(done, count)
 
 
 def smallest(found: Comparison) -> Comparison:
     """The same difference in a program as small as it can be made."""
-    differs = lambda p: compare_with_torch(p).outcome is Outcome.DIFFERENT  # noqa: E731
+
+    def differs(program: Program) -> bool:
+        return compare_with_torch(program).different
+
     start = pruned(found.program)
-    return compare_with_torch(shrink(start if differs(start) else found.program, differs))
+    return compare_with_torch(shrink(start if differs(start) else found.program, differs), found.number)
 
 
 def _ours(program: Program) -> list[np.ndarray]:

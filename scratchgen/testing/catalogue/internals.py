@@ -17,7 +17,7 @@ INTERNALS: dict[str, tuple[Any, ...]] = {  # name -> inputs, and attributes last
     "place_diagonal": (normal(2, 2), {"offset": 1, "dim1": 0, "dim2": 2, "shape": (3, 2, 3)}),
     "extend_transpose": (normal(6), {"mode": "reflect", "widths": ((2, 1),), "shape": (3,)}),
     "overlap_add": (normal(2, 3), {"dims": (0,), "sizes": (3,), "steps": (2,), "dilations": (1,), "shape": (5,)}),
-    "rejoin": (normal(2, 2), normal(2, 3), {"dim": 1}),
+    "rejoin": (normal(2, 2), normal(2, 3), normal(2, 1), normal(2, 2), {"dim": 1}),
     "scatter_add": (normal(3, 2), np.array([1, 1, 0]), {"rows": 3}),
     "conv2d_weight": (
         normal(2, 2, 3, 3), normal(2, 2, 2, 2),

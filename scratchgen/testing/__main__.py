@@ -1,0 +1,5 @@
+"""``python -m scratchgen.testing``."""
+
+from .command import main
+
+raise SystemExit(main())
