@@ -60,8 +60,8 @@ def torch_networks(recipe: GANRecipe) -> tuple[Any, Any]:
         nn.Flatten(),
     )  # fmt: skip
     discriminator = nn.Sequential(body, nn.Linear(recipe.opponent.body.features, 1), nn.Flatten(0))
-    ours: Any = recipe.model
-    _copy(ours.layers, generator)
+    model: Any = recipe.model
+    _copy(model.layers, generator)
     _copy(recipe.opponent.body.layers, body)
     _copy(recipe.opponent.head, discriminator[1])
     return generator, discriminator
