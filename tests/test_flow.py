@@ -160,6 +160,19 @@ def test_actnorm_standardises_the_first_batch_and_no_other(shape: tuple[int, ...
     assert (array(z).std(axes) > 1.9).all()
 
 
+def test_actnorm_within_the_filters_is_that_after_the_convolution() -> None:
+    sg.manual_seed(0)
+    network, x = glow.CouplingNetwork(2, 4, 6), 3 + sg.randn(16, 2, 5, 5)
+    conv, norm = network.first, network.norm1
+    rows = network._normalised(x, conv, norm).transpose(0, 1).flatten(1)  # the first batch sets the actnorm
+    np.testing.assert_allclose(rows.mean(1).numpy(force=True), 0, atol=1e-5)
+    np.testing.assert_allclose(rows.std(1, correction=0).numpy(force=True), 1, atol=1e-4)
+    with sg.no_grad():
+        norm.log_scale.add_(0.3)
+        again, apart = network._normalised(2 * x, conv, norm), norm(conv(2 * x))[0]
+    np.testing.assert_allclose(again.numpy(), apart.numpy(), rtol=1e-4, atol=1e-5)
+
+
 def test_actnorm_remembers_that_it_has_started() -> None:
     layer, again = ActNorm(3), ActNorm(3)
     layer(sg.randn(100, 3) * 5 + 1)

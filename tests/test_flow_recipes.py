@@ -183,6 +183,14 @@ def test_class_flip_counts_what_the_classifier_sees() -> None:
 
     found = glow_edits.class_flip(Pixels(), dataset.trainval, dataset.test, Zero())  # type: ignore[arg-type]
     assert found == pytest.approx(0.1, abs=1e-6)
+    means = glow_edits.means_of(Pixels(), dataset.trainval, dataset.trainval.labels)
+    rows, wanted, images = glow_edits.moved(Pixels(), means, dataset.test, dataset.test.labels)
+    own = dataset.test.labels[rows]
+    assert len(rows) == 10 * 9 * glow_edits.ROWS
+    assert (own != wanted).all()
+    ways = means.numpy()[wanted] - means.numpy()[own]
+    expected = dataset.test.x[rows].reshape(len(rows), -1) + glow_edits.STRENGTH * ways
+    np.testing.assert_allclose(images.reshape(len(rows), -1), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_attribute_edits_are_perfect_where_latents_are_the_attributes() -> None:
