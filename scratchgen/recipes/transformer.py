@@ -50,7 +50,7 @@ class TransformerConfig(TranslationConfig):
 PARTS = 20  # of the training; a checkpoint for the average may be taken at the end of each
 LONGEST = 512  # tokens that there are places for
 
-TASK = TransformerConfig(steps=2500, batch_size=64, learning_rate=2e-3)
+TASK = TransformerConfig(steps=4000, batch_size=64, learning_rate=2e-3)
 TRANSLATION = TransformerConfig(
     steps=6000, batch_size=128, learning_rate=2e-3, width=128, layers=3, hidden=512, dropout=0.1, tokenizer="bpe",
     tied="all", label_smoothing=0.1, warmup_steps=1000, averaged=3,
