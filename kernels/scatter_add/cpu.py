@@ -7,6 +7,7 @@ compilation.
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
 from ..arrays import LARGE, widen
@@ -17,7 +18,8 @@ from ..vecmath import vector
 from .reference import scatter_add_cost, take_rows_cost
 
 PARALLEL_FROM = 1 << 15  # elements; below this a second thread costs more than it saves
-BLOCK = 64  # columns that a thread takes at a time
+COLUMNS = 64  # at most, that a thread takes at a time; all threads get equally many
+CLEARED = 16  # parts of the rows, whole ones, that are filled with zeros at a time
 
 
 def _is_small(source: np.ndarray, index: np.ndarray, *, rows: int) -> bool:
@@ -41,17 +43,25 @@ def _add_row(x, y):
         y[j] += x[j]
 
 
+@vector
+def _clear(rows):
+    for i in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            rows[i, j] = 0
+
+
 @njit(nogil=True)
 def _add_columns(source, index, first, last, out):
-    for row in range(out.shape[0]):
-        out[row, first:last] = 0
     for i in range(source.shape[0]):
         _add_row(source[i, first:last], out[index[i], first:last])
 
 
-def _scatter_add(source, index, out):
-    for b in prange(-(-out.shape[1] // BLOCK)):
-        _add_columns(source, index, b * BLOCK, min((b + 1) * BLOCK, out.shape[1]), out)
+def _scatter_add(source, index, out, parts):
+    rows, columns = out.shape
+    for b in prange(CLEARED):
+        _clear(out[b * rows // CLEARED : (b + 1) * rows // CLEARED])
+    for b in prange(parts):
+        _add_columns(source, index, b * columns // parts, (b + 1) * columns // parts, out)
 
 
 _compiled = serial_and_parallel(_scatter_add)
@@ -61,7 +71,9 @@ _compiled = serial_and_parallel(_scatter_add)
 def scatter_add(source: np.ndarray, index: np.ndarray, *, rows: int) -> np.ndarray:
     out = np.empty((rows, source.shape[1]), source.dtype)
     packed = read_only(np.ascontiguousarray(source), np.ascontiguousarray(index, np.int64))
-    _compiled[source.size >= PARALLEL_FROM](*packed, out)
+    threads = numba.get_num_threads()
+    parts = threads * -(-out.shape[1] // (COLUMNS * threads))
+    _compiled[max(source.size, out.size) >= PARALLEL_FROM](*packed, out, parts)
     return out
 
 
