@@ -204,7 +204,9 @@ def test_cupy_is_imported_only_when_a_gpu_is_used(graph):
 
 def test_the_library_computes_with_no_other_framework(graph):
     peers = [(name, i) for name, found in graph.items() for i in found if i.target.split(".")[0] in PEERS]
-    assert not peers, listed(peers)
+    # The tester asks them for their verdict, when it is told to: they are not loaded with it.
+    computing = [(name, i) for name, i in peers if i.on_load or not name.startswith("scratchgen.testing.")]
+    assert not computing, listed(computing)
 
 
 def sources(*suffixes: str) -> list[Path]:
