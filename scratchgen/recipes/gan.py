@@ -45,7 +45,7 @@ class GANRecipe(AdversarialRecipe):
     presets: ClassVar[Mapping[str, Mapping[str, GANConfig]]] = {
         "tiny": {
             "ring8": GANConfig(steps=10_000, learning_rate=1e-3, packed=4, beta2=0.9, **_POINTS),
-            "grid25": GANConfig(steps=20_000, learning_rate=1e-3, packed=4, beta2=0.9, **_POINTS),
+            "grid25": GANConfig(steps=7000, learning_rate=1e-3, packed=2, opponent_steps=3, beta2=0.9, **_POINTS),
             "moons": GANConfig(steps=10_000, learning_rate=1e-3, packed=2, beta2=0.9, **_POINTS),
             "rings": GANConfig(steps=10_000, learning_rate=1e-3, packed=2, beta2=0.9, **_POINTS),
             "digits": GANConfig(steps=6000, batch_size=64, learning_rate=1e-3, width=48, dequantise=True),
