@@ -15,7 +15,7 @@ BUGS: dict[str, tuple[Any, str, str, str]] = {
         autograd, "sweep", "grads[src] = before + g\n", "grads[src] = g\n",
     ),
     "gradient accumulation: into an array that another op still reads": (
-        autograd, "sweep", "elif not create_graph and src in owned:", "elif not create_graph and before.shape:",
+        autograd, "sweep", "elif not create_graph and ours(grads, src):", "elif not create_graph and before.shape:",
     ),
     "in-place version: a saved value that was changed is used": (
         changes, "changed_since", "return changed_at", "return False and changed_at",
