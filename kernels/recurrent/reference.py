@@ -52,6 +52,10 @@ def _absent(present: Any, t: int) -> Any:
     return None if present is None else ~present[t][:, None]
 
 
+def _widened(*arrays: Any) -> list[Any]:
+    return [None if a is None else widen(a) for a in arrays]
+
+
 def _hold(xp: Any, absent: Any, new: Any, old: Any) -> Any:
     return new if absent is None else xp.where(absent, old, new)
 
@@ -77,7 +81,7 @@ def _weight_gradients(xp: Any, slopes: Any, before: Any) -> tuple[Any, Any]:
 def rnn(x: Any, h0: Any, weight: Any, bias: Any, present: Any = None, *, activation: str, reverse: bool) -> Any:
     """The states h (T, N, H). ``activation``: "tanh" or "relu"."""
     xp = array_module(x)
-    wide, h, weight, bias = (None if a is None else widen(a) for a in (x, h0, weight, bias))
+    wide, h, weight, bias = _widened(x, h0, weight, bias)
     states = xp.empty((*x.shape[:2], h0.shape[-1]), x.dtype)
     for t in _order(len(x), reverse):
         z = wide[t] + h @ weight.T
@@ -112,7 +116,7 @@ def rnn_vjp(
 def gru(x: Any, h0: Any, weight: Any, bias: Any, present: Any = None, *, reverse: bool) -> tuple[Any, Any]:
     """The states h (T, N, H); and of the gates r, z, the product W_n h + b_n, and n, (T, N, 4 H)."""
     xp = array_module(x)
-    wide, h, weight, bias = (None if a is None else widen(a) for a in (x, h0, weight, bias))
+    wide, h, weight, bias = _widened(x, h0, weight, bias)
     size = h0.shape[-1]
     states = xp.empty((*x.shape[:2], size), x.dtype)
     gates = xp.empty((*x.shape[:2], 4 * size), wide.dtype)
@@ -160,7 +164,7 @@ def lstm(
 ) -> tuple[Any, Any, Any, Any]:
     """The states h (T, N, H) and the last cell state (N, H); all cell states c, and the gates i, f, g, o."""
     xp = array_module(x)
-    wide, h, c, weight, bias = (None if a is None else widen(a) for a in (x, h0, c0, weight, bias))
+    wide, h, c, weight, bias = _widened(x, h0, c0, weight, bias)
     size = h0.shape[-1]
     states = xp.empty((*x.shape[:2], size), x.dtype)
     cells, gates = xp.empty(states.shape, wide.dtype), xp.empty(x.shape, wide.dtype)
