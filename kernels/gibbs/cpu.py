@@ -183,8 +183,8 @@ def gibbs(
     levels, start = (_NONE, _NONE) if beta is None or base is None else (beta, base)
     held = np.ascontiguousarray(np.broadcast_to(clamped, v.shape)) if clamped is not None else _NO_BOOLS
     if chains * weight.size >= LAYERS_FROM:
-        given = (v, weight, visible_bias, hidden_bias, levels, start)
-        return _by_layers(key[0], counter, *(np.ascontiguousarray(a, np.float32) for a in given), held, steps, gaussian)
+        arrays = [np.ascontiguousarray(a, np.float32) for a in (v, weight, visible_bias, hidden_bias, levels, start)]
+        return _by_layers(key[0], counter, steps, gaussian, held, *arrays)
     given = (v, weight.T, weight, visible_bias, hidden_bias, levels, start)
     inputs = [np.ascontiguousarray(a, np.float32) for a in given]
     large = steps * chains * weight.size >= PARALLEL_FROM
@@ -193,8 +193,8 @@ def gibbs(
 
 
 def _by_layers(
-    key: np.uint64, counter: int, v: np.ndarray, weight: np.ndarray, b: np.ndarray, c: np.ndarray, beta: np.ndarray,
-    base: np.ndarray, clamped: np.ndarray, steps: int, gaussian: bool,
+    key: np.uint64, counter: int, steps: int, gaussian: bool, clamped: np.ndarray, v: np.ndarray, weight: np.ndarray,
+    b: np.ndarray, c: np.ndarray, beta: np.ndarray, base: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """The same chains, a layer of all of them at a time."""
     chains, (hidden, visible) = len(v), weight.shape
