@@ -17,7 +17,7 @@ from typing import Any
 from llvmlite import ir
 from numba import cfunc, njit, types
 from numba.extending import intrinsic
-from numpy._core import _multiarray_umath
+from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # a compiled module without types
 
 from .heap import KEPT
 
