@@ -231,7 +231,7 @@ class Level:
         """How far the projections of the gradients move when inputs and cotangents move by a unit in the last place."""
         if not self._spread:
             rng = np.random.default_rng(7)
-            for _ in range(2):
+            for _ in range(6):
                 xs, *us = [[nudged(x, 2 * EPS, rng) for x in xs] for xs in (self.subject.variables, *self.us)]
                 moved = self._gradients(xs, us)
                 self._spread.append(moved - self.gradients)

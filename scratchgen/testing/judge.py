@@ -19,7 +19,7 @@ from .report import Verdict
 
 TRUST = 3.0  # by how much an oracle's own bound is widened
 FLOOR = 16 * EPS  # rounding that every product of vectors has, relative to their lengths
-NOISE = 8.0  # the spread of a few measurements is widened to what thousands would show
+NOISE = 8.0  # the spread of six measurements is widened to what thousands would show
 
 
 @dataclass(frozen=True)
