@@ -117,7 +117,8 @@ def _row(op: str, seen: Coverage) -> Row:
     if len(taken) > 1 and kernels.has(op + "_vjp") and op + "_vjp" not in kernels.comparable():
         gaps.append(f"{op}_vjp has implementations and no cases")
     kind = "fused" if isinstance(OPS[op], Fused) else "primitive"
-    return Row(op, kind, seen.rows[op], len(inputs), *(len(found) for found in orders), taken, tuple(gaps))
+    first, second = map(len, orders)
+    return Row(op, kind, seen.rows[op], len(inputs), first, second, taken, tuple(gaps))
 
 
 def _taken(op: str, impl: str) -> bool:
