@@ -39,9 +39,9 @@ __version__ = "0.1.0"
 __all__ = [
     "Device", "Generator", "Observer", "Tensor", "Timer", "Trace", "as_tensor", "backward", "bool_", "checkpoint",
     "complex64", "complex128", "cpu", "cuda_is_available", "debug", "default_generator", "device", "dtype", "emu",
-    "enable_grad", "float16", "float32", "float64", "get_default_dtype", "get_matmul_precision", "grad", "int8", "int16", "int32", "int64",
-    "is_grad_enabled", "kernels", "linalg", "manual_seed", "nn", "no_grad", "ops", "optim", "promote", "result_type",
-    "seed", "set_default_dtype", "set_grad_enabled", "set_matmul_precision", "synchronize", "tensor", "uint8",
+    "enable_grad", "float16", "float32", "float64", "get_default_dtype", "get_matmul_precision", "grad", "int8",
+    "int16", "int32", "int64", "is_grad_enabled", "kernels", "linalg", "manual_seed", "nn", "no_grad", "ops", "optim",
+    "promote", "result_type", "seed", "set_default_dtype", "set_grad_enabled", "set_matmul_precision", "synchronize", "tensor", "uint8",
 ]  # fmt: skip
 if not TYPE_CHECKING:  # see ops/__init__.py
     __all__ += ops.__all__

@@ -1,7 +1,7 @@
 """Writing the likeliest target sequence: greedily, by drawing, or by beam search.
 
-A model takes part as a ``Step``: a function that holds whatever it keeps of the hypotheses so far (a cache, or the state
-of a recurrent network) and gives the next token's logits. Hypotheses are in NumPy, whatever device the model is on.
+A model takes part as a ``Step``: a function that holds whatever it keeps of the hypotheses so far (a cache, or a
+recurrent network's state) and gives the next token's logits. Hypotheses are in NumPy, whatever device the model is on.
 
 Beam search keeps the best ``beams`` unfinished hypotheses of each sentence. Finished ones are ranked by their
 log-probability over a length penalty (Wu et al. 2016, arXiv:1609.08144, eq. 14):
