@@ -41,7 +41,8 @@ __all__ = [
     "complex64", "complex128", "cpu", "cuda_is_available", "debug", "default_generator", "device", "dtype", "emu",
     "enable_grad", "float16", "float32", "float64", "get_default_dtype", "get_matmul_precision", "grad", "int8",
     "int16", "int32", "int64", "is_grad_enabled", "kernels", "linalg", "manual_seed", "nn", "no_grad", "ops", "optim",
-    "promote", "result_type", "seed", "set_default_dtype", "set_grad_enabled", "set_matmul_precision", "synchronize", "tensor", "uint8",
+    "promote", "result_type", "seed", "set_default_dtype", "set_grad_enabled", "set_matmul_precision",
+    "synchronize", "tensor", "uint8",
 ]  # fmt: skip
 if not TYPE_CHECKING:  # see ops/__init__.py
     __all__ += ops.__all__
