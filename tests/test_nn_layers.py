@@ -181,7 +181,7 @@ def test_norm(name, args, kwargs, shapes, dtype):
 def test_every_layer_is_tested_here_or_by_name_elsewhere():
     elsewhere = """
         Module Parameter Sequential ModuleList ModuleDict ParameterList MultiheadAttention Embedding
-        Dropout Dropout1d Dropout2d AlphaDropout
+        Dropout Dropout1d Dropout2d AlphaDropout RNN GRU LSTM RNNCell GRUCell LSTMCell
     """
     layers = {name for name in nn.__all__ if isinstance(getattr(nn, name), type) and not name.endswith("Loss")}
     assert layers - set(elsewhere.split()) == {name for name, *_ in PLAIN + CONVOLUTIONS + NORMS + SPATIAL}

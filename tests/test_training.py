@@ -162,6 +162,7 @@ def test_a_killed_run_goes_on_bit_identically(where: str, whole: Path, tmp_path:
 
 
 def test_a_run_can_be_stopped_and_resumed_after_any_step(whole: Path, tmp_path: Path) -> None:
+    handler = signal.getsignal(signal.SIGINT)
     trainer = Trainer(Toy(), tmp_path, quiet=True)
     while trainer.step < 40:
         step, stop = trainer.recipe.step, trainer.step + 11
@@ -181,7 +182,7 @@ def test_a_run_can_be_stopped_and_resumed_after_any_step(whole: Path, tmp_path: 
             trainer.run()
         trainer = resume(tmp_path)
     assert_same_run(tmp_path, whole)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_metrics_are_averages_over_the_steps_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
