@@ -21,8 +21,6 @@ COMPARED = [name for name, case in CASES.items() if not case.unlike_torch]
 NO_DERIVATIVE_THERE = {
     *(name for name in COMPARED if name.startswith("floor_divide")), "quotients by numbers", "scatter_add of a part",
 }  # fmt: skip
-# Of these torch's derivative has a constant in float32.
-ROUGH_THERE = {name for name in COMPARED if name.startswith("hardsigmoid")} | {"celu with alpha"}
 
 
 class Result(NamedTuple):
@@ -135,7 +133,7 @@ def test_values_and_gradients_are_torchs(name):
     case = CASES[name]
     arrays = rounded(case)
     truth = theirs(case, arrays)
-    tolerance = 1e-7 if name in ROUGH_THERE else 1e-9
+    tolerance = max(1e-9, CASES[name].torch_error)
     for layout in LAYOUTS:
         found = ours(case, [lay(layout, a) for a in arrays], layout)
         if name in NO_DERIVATIVE_THERE:

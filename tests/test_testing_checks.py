@@ -199,6 +199,9 @@ def test_values_and_derivatives_against_torch():
     with pytest.raises(GradientError, match="gradient 1 is"):
         sgt.check_torch(softmax_with(lambda g, y, x: right(g, y, x) * 1.000001), [X], lambda x: torch.softmax(x, -1))
     assert sgt.check_torch(sg.floor, [X], "floor", order=2).passed
+    assert sgt.check_torch(sg.floor_divide, [X, X + 9.1], "floor_divide").passed  # torch has no derivative of it
+    with pytest.raises(GradientError):
+        sgt.check_torch(lambda a, b: sg.floor_divide(a, b) + 1e-3, [X, X + 9.1], "floor_divide")
 
 
 def test_backends_in_units_in_the_last_place_and_exactly():

@@ -20,6 +20,8 @@ CLOSER = 50  # how much smaller the steps of a second opinion are
 ALONE = 1e-3  # a variable whose part of the derivative is smaller than this of the largest is checked by itself
 LOCATED = 3000  # with at most so many numbers in its variables, a failure says which of them is furthest off
 NOTHING = 1e-12  # a derivative this small, of values as small, has its measure one step away
+MEASURED = 48  # roundings that a measurement of noise should see at least; few numbers are moved the more often
+UNITS = 32  # in the last place, by which numbers are moved at most
 BESIDE_VALUES = 1e-3  # a derivative this much smaller than value / argument is measured by those instead
 
 
@@ -228,11 +230,16 @@ class Level:
         return [_rows(estimate, at) for estimate in found]
 
     def noise(self, v: Arrays, at: np.ndarray) -> float:
-        """How far the projections of the gradients move when inputs and cotangents move by a unit in the last place."""
+        """How far the projections of the gradients move when inputs and cotangents move by units in the last place.
+
+        By one, and by some more: numbers that cancel lie on a grid, and one unit may be too small to leave a place of it.
+        """
         if not self._spread:
             rng = np.random.default_rng(7)
-            for _ in range(6):
-                xs, *us = [[nudged(x, 2 * EPS, rng) for x in xs] for xs in (self.subject.variables, *self.us)]
+            numbers = max(1, flat(self.subject.variables).size)
+            for i in range(max(6, MEASURED // numbers)):
+                far = 2 * EPS * (1 if i % 2 else UNITS)
+                xs, *us = [[nudged(x, far, rng) for x in xs] for xs in (self.subject.variables, *self.us)]
                 moved = self._gradients(xs, us)
                 self._spread.append(moved - self.gradients)
         return max(4 * EPS * self._slope, *(float(np.max(np.abs(spread @ flat(v))[at])) for spread in self._spread))

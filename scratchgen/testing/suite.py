@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cache, partial
 from typing import Any, NamedTuple
+
+import numpy as np
 
 import scratchgen
 
@@ -20,7 +23,7 @@ from .. import kernels
 from ..debug import Observer
 from ..declare import OPS
 from ..tensor import as_tensor
-from .comparisons import Backend, check_torch
+from .comparisons import TORCH_ULPS, Backend, check_torch
 from .derivatives import check_dot, check_vjp
 from .everything import TESTED
 from .implementations import alternatives, check_implementation, check_kernel
@@ -167,7 +170,11 @@ def check_row(name: str, profile: Profile, seed: int = 0, backend: Backend | Non
         if profile.torch and not case.unlike_torch and device == "cpu" and importlib.util.find_spec("torch"):
             import torch
 
-            found.append(check_torch(function, arrays, partial(case.function, Library(torch)), **how))
+            there = partial(case.function, Library(torch))
+            ulps = max(TORCH_ULPS, case.torch_error / float(np.finfo(float).eps))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's advice on its own reductions and defaults
+                found.append(check_torch(function, arrays, there, ulps=ulps, **how))
     return together("derivatives", name, found)
 
 
