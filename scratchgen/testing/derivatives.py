@@ -232,7 +232,7 @@ class Level:
     def noise(self, v: Arrays, at: np.ndarray) -> float:
         """How far the projections of the gradients move when inputs and cotangents move by units in the last place.
 
-        By one, and by some more: numbers that cancel lie on a grid, and one unit may be too small to leave a place of it.
+        By one, and by some more: numbers that cancel lie on a grid, whose places one unit may be too small to leave.
         """
         if not self._spread:
             rng = np.random.default_rng(7)
