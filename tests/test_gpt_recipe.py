@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from resuming import assert_resumes
 
 import scratchgen as sg
 from scratchgen import Generator, data
@@ -37,13 +37,6 @@ def recipe(name: str, **changes: Any) -> GPTRecipe:
     return GPTRecipe(config, loaded, sg.cpu, 0)
 
 
-def snapshot(made: GPTRecipe) -> str:
-    def plain(value: Any) -> Any:
-        return value.numpy(force=True).tolist() if isinstance(value, sg.Tensor) else value
-
-    return json.dumps({name: part.state_dict() for name, part in made.state().items()}, default=plain)
-
-
 # --- training
 
 
@@ -56,22 +49,7 @@ def snapshot(made: GPTRecipe) -> str:
     ],
 )
 def test_training_goes_on_bit_identically_from_a_checkpoint(name: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    made = recipe(name, **changes)
-    for _ in range(3):
-        made.step()
-    checkpoint.save(tmp_path / "state", {
-        "default": sg.default_generator.state_dict(),
-        **{key: part.state_dict() for key, part in made.state().items()},
-    })  # fmt: skip
-    made.validate()
-    made.preview(tmp_path, 3)  # neither changes anything
-    expected = [made.step() for _ in range(2)], snapshot(made)
-    again = recipe(name, **changes)
-    again.step()
-    state = checkpoint.load(tmp_path / "state")
-    sg.default_generator.load_state_dict(state.pop("default"))
-    again.load_state(state)
-    assert ([again.step() for _ in range(2)], snapshot(again)) == expected
+    assert_resumes(lambda: recipe(name, **changes), tmp_path)
 
 
 def test_accumulated_mini_batches_are_one_large_batch() -> None:

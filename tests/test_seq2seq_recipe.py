@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from resuming import assert_resumes
 
 import scratchgen as sg
 from scratchgen import data
 from scratchgen.data import dates
 from scratchgen.recipes.seq2seq import Seq2SeqRecipe
-from scratchgen.training import checkpoint
 
 SMALL: dict[str, Any] = {"steps": 40, "embedding": 8, "hidden": 12, "batch_size": 8}
 
@@ -24,13 +23,6 @@ def recipe(**changes: Any) -> Seq2SeqRecipe:
     return Seq2SeqRecipe(config, loaded, sg.cpu, 0)
 
 
-def snapshot(made: Seq2SeqRecipe) -> str:
-    def plain(value: Any) -> Any:
-        return value.numpy(force=True).tolist() if isinstance(value, sg.Tensor) else value
-
-    return json.dumps({name: part.state_dict() for name, part in made.state().items()}, default=plain)
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -39,22 +31,7 @@ def snapshot(made: Seq2SeqRecipe) -> str:
     ],
 )
 def test_training_goes_on_bit_identically_from_a_checkpoint(changes: dict[str, Any], tmp_path: Path) -> None:
-    made = recipe(**changes)
-    for _ in range(3):
-        made.step()
-    checkpoint.save(tmp_path / "state", {
-        "default": sg.default_generator.state_dict(),
-        **{key: part.state_dict() for key, part in made.state().items()},
-    })  # fmt: skip
-    made.validate()
-    made.preview(tmp_path, 3)  # neither changes anything
-    expected = [made.step() for _ in range(2)], snapshot(made)
-    again = recipe(**changes)
-    again.step()
-    state = checkpoint.load(tmp_path / "state")
-    sg.default_generator.load_state_dict(state.pop("default"))
-    again.load_state(state)
-    assert ([again.step() for _ in range(2)], snapshot(again)) == expected
+    assert_resumes(lambda: recipe(**changes), tmp_path)
 
 
 def test_fewer_and_fewer_tokens_are_told() -> None:

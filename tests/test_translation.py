@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from resuming import assert_resumes
 
 import scratchgen as sg
 from scratchgen import Generator, data
@@ -18,7 +18,6 @@ from scratchgen.data.pairs import PairDataset, pair_dataset
 from scratchgen.data.tokens import BOS, EOS, PAD, UNK
 from scratchgen.recipes.transformer import TransformerRecipe
 from scratchgen.recipes.translation_scores import bleu, most_similar
-from scratchgen.training import checkpoint
 
 SMALL: dict[str, Any] = {"steps": 40, "layers": 1, "heads": 2, "width": 16, "hidden": 32, "batch_size": 8}
 WORDS = {"ein": "a", "zwei": "two", "hund": "dog", "hunde": "dogs", "läuft": "runs", "laufen": "run", "rot": "red"}
@@ -39,13 +38,6 @@ def recipe(name: str = "dates", **changes: Any) -> TransformerRecipe:
     return TransformerRecipe(config, loaded, sg.cpu, 0)
 
 
-def snapshot(made: TransformerRecipe) -> str:
-    def plain(value: Any) -> Any:
-        return value.numpy(force=True).tolist() if isinstance(value, sg.Tensor) else value
-
-    return json.dumps({name: part.state_dict() for name, part in made.state().items()}, default=plain)
-
-
 # --- training
 
 
@@ -57,22 +49,7 @@ def snapshot(made: TransformerRecipe) -> str:
     ],
 )
 def test_training_goes_on_bit_identically_from_a_checkpoint(name: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    made = recipe(name, **changes)
-    for _ in range(3):
-        made.step()
-    checkpoint.save(tmp_path / "state", {
-        "default": sg.default_generator.state_dict(),
-        **{key: part.state_dict() for key, part in made.state().items()},
-    })  # fmt: skip
-    made.validate()
-    made.preview(tmp_path, 3)  # neither changes anything
-    expected = [made.step() for _ in range(2)], snapshot(made)
-    again = recipe(name, **changes)
-    again.step()
-    state = checkpoint.load(tmp_path / "state")
-    sg.default_generator.load_state_dict(state.pop("default"))
-    again.load_state(state)
-    assert ([again.step() for _ in range(2)], snapshot(again)) == expected
+    assert_resumes(lambda: recipe(name, **changes), tmp_path)
 
 
 def test_the_loss_is_of_targets_and_their_end_and_of_no_padding() -> None:

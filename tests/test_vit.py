@@ -153,4 +153,5 @@ def test_every_preset_builds_its_network() -> None:
     for preset in ViTRecipe.presets:
         for name in ("digits", "mnist-5k"):
             config = ViTRecipe.configure(preset, name, **({"patch": 2} if name == "digits" else {}))
-            ViTRecipe(config, data.load(name), sg.cpu, 0)
+            made = ViTRecipe(config, data.load(name), sg.cpu, 0)
+            assert made.logits(made.dataset.test.x[:2]).shape == (2, 10)

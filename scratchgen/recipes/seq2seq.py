@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 import scratchgen as sg
-from scratchgen import Tensor, nn
+from scratchgen import Tensor
 from scratchgen.data import dates
 from scratchgen.data.dataset import IntArray
 from scratchgen.data.pairs import PairDataset
@@ -87,17 +87,6 @@ class Seq2SeqRecipe(TranslationRecipe):
         return {name: getattr(self, name) for name in names}
 
     # --- training
-
-    def step(self) -> dict[str, float]:
-        config = self.config
-        loss = self.losses(*self.batch(), config.label_smoothing)
-        self.optimizer.zero_grad()
-        loss.backward()
-        if config.clip_gradients:
-            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_gradients)
-        self.optimizer.step()
-        self.schedule.step()
-        return {"loss": loss.item()}
 
     def _told(self) -> float:
         """Of the target tokens: all at first, then fewer, evenly to ``told`` (Bengio et al. 2015, section 2.4)."""

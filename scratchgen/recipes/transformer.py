@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 import scratchgen as sg
-from scratchgen import Tensor, nn
+from scratchgen import Tensor
 from scratchgen.data.dataset import IntArray
 from scratchgen.data.pairs import PairDataset
 from scratchgen.data.tokens import BOS
@@ -89,7 +89,7 @@ class TransformerRecipe(TranslationRecipe):
         )
         schedules = sg.optim.lr_scheduler
         if config.schedule == "noam":
-            self.schedule: Any = schedules.NoamLR(self.optimizer, config.width, config.warmup_steps)
+            self.schedule = schedules.NoamLR(self.optimizer, config.width, config.warmup_steps)
         else:
             warmup = min(config.warmup_steps, config.steps - 1)
             self.schedule = schedules.WarmupCosineLR(self.optimizer, warmup, config.steps)
@@ -102,17 +102,10 @@ class TransformerRecipe(TranslationRecipe):
     # --- training
 
     def step(self) -> dict[str, float]:
-        config = self.config
-        loss = self.losses(*self.batch(), config.label_smoothing)
-        self.optimizer.zero_grad()
-        loss.backward()
-        if config.clip_gradients:
-            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_gradients)
-        self.optimizer.step()
-        self.schedule.step()
+        report = super().step()
         if self.schedule.last_epoch in self._checkpoints():
             self.average.update()
-        return {"loss": loss.item()}
+        return report
 
     def _checkpoints(self) -> list[int]:
         """The steps after which a checkpoint is taken into the average."""

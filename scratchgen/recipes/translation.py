@@ -57,7 +57,7 @@ SHOWN = 8  # sentences in previews
 
 
 class TranslationRecipe(TextRecipe):
-    """Pairs of texts. Sub-classes set ``model`` and ``source_tokenizer`` in ``__init__``, and say how it is trained."""
+    """Pairs of texts. Sub-classes set ``model``, ``optimizer`` and ``schedule`` in ``__init__``."""
 
     data_names: ClassVar[tuple[str, ...]] = ("dates", "copy", "reverse", "sort", "addition", "multi30k")
 
@@ -66,6 +66,8 @@ class TranslationRecipe(TextRecipe):
     config: TranslationConfig
     dataset: PairDataset
     model: nn.Module
+    optimizer: sg.optim.Optimizer
+    schedule: sg.optim.lr_scheduler.LRScheduler
 
     def __init__(self, config: TranslationConfig, dataset: PairDataset, device: sg.Device, seed: int) -> None:
         super().__init__(config, dataset, device, seed)
@@ -118,6 +120,17 @@ class TranslationRecipe(TextRecipe):
         """Source and target ids of the next mini-batch."""
         source, target = next(self.batches)
         return trim(source), trim(target)
+
+    def step(self) -> dict[str, float]:
+        config = self.config
+        loss = self.losses(*self.batch(), config.label_smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if config.clip_gradients:
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_gradients)
+        self.optimizer.step()
+        self.schedule.step()
+        return {"loss": loss.item()}
 
     def losses(self, source: IntArray, target: IntArray, smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
         """Cross-entropy of the targets: PAD has none."""
