@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy import stats
 
 import scratchgen as sg
 from scratchgen import kernels
+from scratchgen.kernels.numba_config import njit
 from scratchgen.kernels.philox import cpu, reference
 from scratchgen.rng import note_draws, replay
 
@@ -70,6 +72,29 @@ def test_normals_are_the_same_to_rounding(count, dtype):
     assert len(numbers) == 2
     assert numbers[0].dtype == dtype
     np.testing.assert_allclose(*numbers, rtol=4 * np.finfo(dtype).eps, atol=1e-15)
+
+
+def test_float32_normals_are_right_at_the_ends_of_the_words_and_at_every_eighth_of_a_turn():
+    """Where digits could be lost: next to u = 0, 1/2 and 1, and where a cosine or a sine is nearly 0."""
+    ends = np.array([0, 1, 2**24, 2**31 - 2, 2**31 - 1, 2**31, 2**32 - 3, 2**32 - 2, 2**32 - 1], np.uint64)
+    eighths = ((np.arange(8)[:, None] << 29) + np.array([-2, -1, 0, 1, 2])).reshape(-1) % 2**32
+    first, second = (words.reshape(-1) for words in np.meshgrid(ends, eighths.astype(np.uint64)))
+    got = np.array([cpu.normal_pair(*words) for words in zip(first.astype(np.uint32), second.astype(np.uint32))])
+    radius = np.sqrt(-2 * np.log1p(-(2.0**32 - 1 - first.astype(np.float64)) * 2.0**-32))
+    eighth, rest = np.divmod(second.astype(np.int64) + 2**28, 2**29)
+    near = (rest - 2**28) * 2 * np.pi * 2.0**-32  # so that the truth is right next to a zero, too
+    s, c = np.array([0, np.sqrt(0.5), 1, np.sqrt(0.5), 0, -np.sqrt(0.5), -1, -np.sqrt(0.5)]), np.cos(near)
+    sine = s[eighth % 8] * c + s[(eighth + 2) % 8] * np.sin(near)
+    cosine = s[(eighth + 2) % 8] * c - s[eighth % 8] * np.sin(near)
+    truth = radius[:, None] * np.stack([cosine, sine], 1)
+    np.testing.assert_allclose(got, truth, rtol=4 * np.finfo("float32").eps, atol=0)
+
+
+def test_the_loop_over_float32_normals_is_vector_code():
+    loop = njit(cpu._normal32)  # compiled anew: what comes from the cache cannot be looked into
+    loop(np.uint64(7), np.uint64(0), np.empty(8, np.float32))
+    (code,) = loop.inspect_llvm().values()
+    assert re.search(r"call .*<\d+ x float> @llvm.sqrt", code)
 
 
 def test_a_draw_does_not_depend_on_how_it_is_split():
