@@ -17,7 +17,7 @@ from benchmarks import machine, ops, paired, plots, report, results, roof, steps
 from benchmarks.__main__ import main
 from benchmarks.cases import BOTH, CASES, FORWARD, Bar, Case, Group, constant, integers, normal
 from benchmarks.library import Scratchgen, Torch
-from benchmarks.networks import STEPS, Step, gpt, unet
+from benchmarks.networks import STEPS, Step, gpt, gpt_writing, seq2seq, transformer, unet
 from benchmarks.running import Bench
 from benchmarks.stepping import StepBench, agree
 from benchmarks.worker import OURS, SETTINGS, Worker, WorkerError
@@ -229,6 +229,7 @@ def test_the_bars_are_those_that_were_set():
     assert {(name.split()[0], step.bar) for name, step in STEPS.items()} == {
         ("VAE", 1.5), ("DCGAN", 1.4), ("U-Net", 1.8), ("GPT", 1.15),
         ("U-Net", 1.5), ("Glow", 1.2), ("RBM", 1.5),  # the survey's U-Net, and rows of later issues
+        ("GPT", 1.0), ("Transformer", 1.0), ("LSTM", 1.0),
     }  # fmt: skip
 
 
@@ -255,6 +256,13 @@ def test_choosing_by_part_of_a_name_or_wildcard():
 TINY = {
     "unet": Step("unet", lambda L: unet(L, 8, batch=2), samples=2, images=True, bar=1e-9, agree=2),
     "gpt": Step("gpt", lambda L: gpt(L, 2, 2, 16, batch=2, length=8), samples=2, images=False, bar=1e-9, agree=4),
+    "gpt writing": Step(
+        "gpt writing", lambda L: gpt_writing(L, 2, 2, 16, batch=2, length=8), samples=2, images=False, bar=1e-9
+    ),
+    "transformer": Step(
+        "transformer", lambda L: transformer(L, 2, 2, 16, 20, batch=2, length=5), samples=2, images=False, bar=1e-9
+    ),
+    "seq2seq": Step("seq2seq", lambda L: seq2seq(L, 8, 20, batch=2, length=5), samples=2, images=False, bar=1e-9),
 }
 
 
@@ -279,6 +287,29 @@ def test_the_same_network_trains_alike_in_both_libraries(name, tmp_path):
     assert row["loss"] == pytest.approx(peer["loss"], rel=1e-4)
     assert row["samples_per_s"] == pytest.approx(2 / row["ms"] * 1e3)
     assert json.dumps(row)
+
+
+def test_writing_with_a_cache_is_reading_the_whole_text():
+    """What is written is the likeliest at each place, as the whole network says of the whole text."""
+    made = {}
+
+    class Kept(Scratchgen):
+        def prepared(self, module):
+            made["network"] = module
+            return module
+
+    library = Kept()
+    library.manual_seed(0)
+    training = gpt_writing(library, 2, 2, 16, batch=3, length=12)
+    tokens = library.tensor(training.draw(np.random.default_rng(0))[0])
+    mean_logit = float(library.numpy(training.step(tokens)))
+    chosen = []
+    for _ in range(9):
+        best = made["network"](tokens)[:, -1].max(1)
+        chosen.append(library.numpy(best.values))
+        tokens = library.cat([tokens, best.indices[:, None]], 1)
+    assert tokens.shape[1] == 3 + 9
+    assert mean_logit == pytest.approx(np.mean(chosen), abs=1e-6)
 
 
 def test_steps_whose_losses_part_fail(tmp_path):

@@ -2,10 +2,12 @@
 
 from .dcgan import dcgan
 from .glow import glow
-from .gpt import gpt
+from .gpt import gpt, gpt_writing
 from .rbm import rbm
+from .seq2seq import seq2seq
 from .step import Step, Training
 from .survey_unet import survey_unet
+from .transformer import transformer
 from .unet import unet
 from .vae import vae
 
@@ -78,7 +80,41 @@ STEPS = {
             images=False,
             bar=1.15,
         ),
+        # Tokens are counted, not texts.
+        Step(
+            "GPT writing 4 layers 4 heads 128, 1 text of 128",
+            lambda L: gpt_writing(L, layers=4, heads=4, width=128, batch=1, length=128),
+            samples=96,
+            images=False,
+            bar=1.0,
+        ),
+        Step(
+            "GPT writing 4 layers 4 heads 128, 32 texts of 128",
+            lambda L: gpt_writing(L, layers=4, heads=4, width=128, batch=32, length=128),
+            samples=32 * 96,
+            images=False,
+            bar=1.0,
+        ),
+        Step(
+            "Transformer 3 + 3 layers 4 heads 128, batch 64 length 16",
+            lambda L: transformer(L, layers=3, heads=4, width=128, vocabulary=4000, batch=64, length=16),
+            samples=64,
+            images=False,
+            bar=1.0,
+            agree=10,
+        ),
+        Step(
+            "LSTM with attention 128 units, batch 64 length 16",
+            lambda L: seq2seq(L, hidden=128, vocabulary=2000, batch=64, length=16),
+            samples=64,
+            images=False,
+            bar=1.0,
+            agree=10,
+        ),
     )
 }
 
-__all__ = ["STEPS", "Step", "Training", "dcgan", "glow", "gpt", "rbm", "survey_unet", "unet", "vae"]
+__all__ = [
+    "STEPS", "Step", "Training", "dcgan", "glow", "gpt", "gpt_writing", "rbm", "seq2seq", "survey_unet", "transformer",
+    "unet", "vae",
+]  # fmt: skip

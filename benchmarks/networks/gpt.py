@@ -1,4 +1,7 @@
-"""GPT as in nanoGPT: pre-norm Transformer, weights of embedding and output tied, AdamW, gradients clipped to 1."""
+"""GPT as in nanoGPT: pre-norm Transformer, weights of embedding and output tied, AdamW, gradients clipped to 1.
+
+It trains, and it writes, token by token with the keys and values of earlier tokens kept.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,31 @@ def gpt(L: Library, layers: int, heads: int, width: int, batch: int, length: int
     return Training({"network": network}, draw, step)
 
 
+def gpt_writing(L: Library, layers: int, heads: int, width: int, batch: int, length: int) -> Training:
+    """Each step writes texts of ``length`` tokens to their end, the likeliest token always; a quarter is given.
+
+    What it returns is no loss, but the mean logit of the tokens that it chose.
+    """
+    network = L.prepared(_network(L, layers, heads, width, length))
+    given = length // 4
+
+    def draw(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        return (rng.integers(VOCABULARY, size=(batch, given)),)
+
+    def step(tokens: Any) -> Any:
+        shape = batch, heads, length, width // heads
+        chosen = []
+        with L.no_grad():
+            cache = [(L.empty(shape), L.empty(shape)) for _ in range(layers)]
+            for start in [0, *range(given, length - 1)]:
+                best = network(tokens, cache, start)[:, -1].max(1)
+                chosen.append(best.values)
+                tokens = best.indices[:, None]
+            return L.stack(chosen).mean()
+
+    return Training({"network": network}, draw, step)
+
+
 def _network(L: Library, layers: int, heads: int, width: int, length: int) -> Any:
     nn, F = L.nn, L.F
 
@@ -45,10 +73,14 @@ def _network(L: Library, layers: int, heads: int, width: int, length: int) -> An
             self.qkv = nn.Linear(width, 3 * width)
             self.project = nn.Linear(width, width)
 
-        def forward(self, x: Any) -> Any:
+        def forward(self, x: Any, cache: Any, start: int) -> Any:
             n, t, c = x.shape
             q, k, v = (u.reshape(n, t, heads, c // heads).transpose(1, 2) for u in self.qkv(x).chunk(3, -1))
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            if cache is not None:
+                for kept, new in zip(cache, (k, v)):
+                    kept[:, :, start : start + t] = new
+                k, v = (kept[:, :, : start + t] for kept in cache)
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=start == 0)
             return self.project(mixed.transpose(1, 2).reshape(n, t, c))
 
     class MLP(nn.Module):  # type: ignore[name-defined,misc]
@@ -71,12 +103,13 @@ def _network(L: Library, layers: int, heads: int, width: int, length: int) -> An
             for table in (self.token, self.place):
                 nn.init.normal_(table.weight, 0.0, 0.02)
 
-        def forward(self, tokens: Any) -> Any:
+        def forward(self, tokens: Any, cache: Any = None, start: int = 0) -> Any:
+            """``cache``: keys and values of each block, of which ``start`` are there; one token at a time then."""
             x = self.token(tokens)
-            change = self.place.weight.expand(x.shape)
+            change = self.place.weight[start : start + tokens.shape[1]].expand(x.shape)
             for i in range(layers):
                 h, x = add_norm(self.norms[2 * i], x, change)
-                h, x = add_norm(self.norms[2 * i + 1], x, self.attentions[i](h))
+                h, x = add_norm(self.norms[2 * i + 1], x, self.attentions[i](h, cache and cache[i], start))
                 change = self.mlps[i](h)
             h, _ = add_norm(self.norms[-1], x, change)
             return F.linear(h, self.token.weight)

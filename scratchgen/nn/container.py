@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Self
@@ -49,7 +50,8 @@ class _List(Module):
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return type(self)(self._items()[index])
-        return self._items()[self._at(index)]
+        found = vars(self).get(str(operator.index(index)))  # in forward methods it is called many times: without a list of all
+        return self._items()[self._at(index)] if found is None else found
 
     def __setitem__(self, index: int, item: Any) -> None:
         names = [name for name, value in vars(self).items() if isinstance(value, self.kind)]
