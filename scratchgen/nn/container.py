@@ -50,7 +50,7 @@ class _List(Module):
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return type(self)(self._items()[index])
-        found = vars(self).get(str(operator.index(index)))  # in forward methods it is called many times: without a list of all
+        found = vars(self).get(str(operator.index(index)))  # forward methods do this often: no list of all is made
         return self._items()[self._at(index)] if found is None else found
 
     def __setitem__(self, index: int, item: Any) -> None:
