@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from resuming import assert_resumes
 
 import scratchgen as sg
 from scratchgen import Generator, data
 from scratchgen.recipes import find
 from scratchgen.recipes.adversarial import AdversarialRecipe
 from scratchgen.recipes.judges import ImageJudge, PointJudge, StackedJudge, judge_of
-from scratchgen.training import checkpoint
 
 SMALL: dict[str, Any] = {"steps": 40, "width": 8, "batch_size": 32, "latent": 4}
 KINDS = [
@@ -38,27 +37,11 @@ def recipe(model: str, name: str, seed: int = 0, **changes: Any) -> AdversarialR
     return made
 
 
-def snapshot(made: AdversarialRecipe) -> str:
-    def plain(value: Any) -> Any:
-        return value.numpy(force=True).tolist() if isinstance(value, sg.Tensor) else value
-
-    return json.dumps({name: part.state_dict() for name, part in made.state().items()}, default=plain)
-
-
 @pytest.mark.parametrize(("model", "name", "changes"), KINDS)
 def test_training_goes_on_bit_identically_from_a_checkpoint(
     model: str, name: str, changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    made = recipe(model, name, **changes)
-    for _ in range(3):
-        made.step()
-    made.validate()
-    checkpoint.save(tmp_path / "state", {name: part.state_dict() for name, part in made.state().items()})
-    expected = [made.step() for _ in range(2)], snapshot(made)
-    again = recipe(model, name, **changes)
-    again.step()
-    again.load_state(checkpoint.load(tmp_path / "state"))
-    assert ([again.step() for _ in range(2)], snapshot(again)) == expected
+    assert_resumes(lambda: recipe(model, name, **changes), tmp_path)
 
 
 def test_the_opponent_step_leaves_the_generator_alone_and_the_other_way_round() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import math
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from resuming import assert_resumes, snapshot
 
 import scratchgen as sg
 from scratchgen import Generator, data
 from scratchgen.recipes import ebm
 from scratchgen.recipes.ebm import EBMRecipe
 from scratchgen.recipes.ebm_guard import LIMIT
-from scratchgen.training import checkpoint
 
 SMALL: dict[str, Any] = {
     "steps": 40, "hidden": (16,), "width": 2, "batch_size": 20, "chain_steps": 3, "buffer": 60, "sample_steps": 12,
@@ -26,13 +25,6 @@ SMALL: dict[str, Any] = {
 
 def recipe(name: str = "digits", **changes: Any) -> EBMRecipe:
     return EBMRecipe(EBMRecipe.configure("tiny", name, **{**SMALL, **changes}), data.load(name), sg.cpu, 0)
-
-
-def snapshot(made: EBMRecipe) -> str:
-    def plain(value: Any) -> Any:
-        return (value.numpy(force=True) if isinstance(value, sg.Tensor) else value).tolist()
-
-    return json.dumps({name: part.state_dict() for name, part in made.state().items()}, default=plain)
 
 
 @pytest.mark.parametrize(
@@ -45,15 +37,7 @@ def snapshot(made: EBMRecipe) -> str:
     ],
 )
 def test_training_goes_on_bit_identically_from_a_checkpoint(name: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    made = recipe(name, **changes)
-    for _ in range(3):
-        made.step()
-    checkpoint.save(tmp_path / "state", {name: part.state_dict() for name, part in made.state().items()})
-    expected = [made.step() for _ in range(2)], snapshot(made)
-    again = recipe(name, **changes)
-    again.step()
-    again.load_state(checkpoint.load(tmp_path / "state"))
-    assert ([again.step() for _ in range(2)], snapshot(again)) == expected
+    assert_resumes(lambda: recipe(name, **changes), tmp_path)
 
 
 def weights(made: EBMRecipe) -> np.ndarray:

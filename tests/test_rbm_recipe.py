@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from resuming import assert_resumes, snapshot
 
 import scratchgen as sg
 from scratchgen import Generator, data, metrics
 from scratchgen.recipes.rbm import RBMRecipe
-from scratchgen.training import checkpoint
 
 SMALL: dict[str, Any] = {"steps": 40, "hidden": 12, "batch_size": 50, "chains": 20, "annealing_temperatures": 100}
 
 
 def recipe(**changes: Any) -> RBMRecipe:
     return RBMRecipe(RBMRecipe.configure("tiny", "digits", **{**SMALL, **changes}), data.load("digits"), sg.cpu, 0)
-
-
-def snapshot(made: RBMRecipe) -> str:
-    def plain(value: Any) -> Any:
-        return value.numpy(force=True).tolist() if isinstance(value, sg.Tensor) else value
-
-    return json.dumps({name: part.state_dict() for name, part in made.state().items()}, default=plain)
 
 
 @pytest.mark.parametrize(
@@ -39,16 +31,7 @@ def snapshot(made: RBMRecipe) -> str:
     ],
 )
 def test_training_goes_on_bit_identically_from_a_checkpoint(changes: dict[str, Any], tmp_path: Path) -> None:
-    made = recipe(**changes)
-    for _ in range(3):
-        made.step()
-    made.validate()
-    checkpoint.save(tmp_path / "state", {name: part.state_dict() for name, part in made.state().items()})
-    expected = [made.step() for _ in range(2)], snapshot(made)
-    again = recipe(**changes)
-    again.step()
-    again.load_state(checkpoint.load(tmp_path / "state"))
-    assert ([again.step() for _ in range(2)], snapshot(again)) == expected
+    assert_resumes(lambda: recipe(**changes), tmp_path)
 
 
 def test_training_raises_the_exact_likelihood() -> None:

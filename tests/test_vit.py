@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from resuming import assert_resumes
 
 import scratchgen as sg
 from scratchgen import Generator, data
 from scratchgen.models.vit import ViT, patches
 from scratchgen.nn import functional as F
 from scratchgen.recipes.vit import ViTRecipe, shifted
-from scratchgen.training import checkpoint
 
 SMALL: dict[str, Any] = {"steps": 40, "layers": 2, "heads": 2, "width": 16, "hidden": 32}
 
@@ -99,30 +98,8 @@ def test_shifts_move_each_image_and_bring_in_zeros() -> None:
 # --- the recipe
 
 
-def snapshot(made: ViTRecipe) -> str:
-    def plain(value: Any) -> Any:
-        return value.numpy(force=True).tolist() if isinstance(value, sg.Tensor) else value
-
-    return json.dumps({name: part.state_dict() for name, part in made.state().items()}, default=plain)
-
-
 def test_training_goes_on_bit_identically_from_a_checkpoint(tmp_path: Path) -> None:
-    made = recipe(shift=1, hold_out=True)
-    for _ in range(3):
-        made.step()
-    checkpoint.save(tmp_path / "state", {
-        "default": sg.default_generator.state_dict(),
-        **{name: part.state_dict() for name, part in made.state().items()},
-    })  # fmt: skip
-    made.validate()
-    made.preview(tmp_path, 3)  # neither changes anything
-    expected = [made.step() for _ in range(2)], snapshot(made)
-    again = recipe(shift=1, hold_out=True)
-    again.step()
-    state = checkpoint.load(tmp_path / "state")
-    sg.default_generator.load_state_dict(state.pop("default"))
-    again.load_state(state)
-    assert ([again.step() for _ in range(2)], snapshot(again)) == expected
+    assert_resumes(lambda: recipe(shift=1, hold_out=True), tmp_path)
 
 
 def test_digits_are_learnt_and_reported_beside_methods_without_a_network() -> None:

@@ -261,7 +261,8 @@ class AdversarialRecipe(Recipe):
 
     def _draw_interpolations(self, path: Path, rows: int = 8, steps: int = 11) -> None:
         """Between two draws of z on the great circle, of one class where there are classes."""
-        a, b = (noise(rows, self.config.latent, Generator(NOISE).spawn(i), self._noise(1)) for i in (1, 2))
+        like = next(iter(self.model.parameters()))
+        a, b = (noise(rows, self.config.latent, Generator(NOISE).spawn(i), like) for i in (1, 2))
         z = spherical_path(a, b, steps).transpose(0, 1).flatten(0, 1)
         label = (np.arange(rows) % len(self.dataset.classes)).repeat(steps)
         images = self.draw(z, label).reshape(rows, steps, *self.dataset.shape)
