@@ -28,7 +28,7 @@ def recipe(name: str, preset: str = "tiny", **changes: Any) -> DDPMRecipe:
     ("name", "changes"),
     [
         ("grid25", {}),
-        ("digits", {"loss": "min-snr", "target": "v"}),
+        ("digits", {"loss": "min-snr", "target": "v", "times": "even", "censored": True, "warmup": 4}),
         ("digits", {"network": "survey", **UNETS, "learned_variance": True}),
         ("digits", {"network": "ho", **UNETS, "attention": (1,), "dropout": 0.1, "dequantise": True}),
     ],
@@ -42,6 +42,17 @@ def test_a_tenth_of_the_classes_is_hidden() -> None:
     labels = np.concatenate([made._real()[1].numpy() for _ in range(8)])
     assert (labels == 10).mean() == pytest.approx(0.1, abs=0.02)
     assert set(labels) == set(range(11))
+
+
+def test_even_times_are_one_in_each_part_of_the_process_and_uniform_over_all() -> None:
+    made = recipe("digits", times="even", diffusion_steps=50, batch_size=20)
+    drawn = np.array([made._times(20) for _ in range(3000)])
+    parts = np.arange(21) * 2.5
+    assert (drawn >= np.floor(parts[:-1])).all()
+    assert (drawn < np.ceil(parts[1:])).all()
+    counts = np.bincount(drawn.ravel(), minlength=50)
+    assert len(counts) == 50
+    np.testing.assert_allclose(counts, 1200, rtol=0.08)  # the rarest event: 1200 of 3000 draws of one number, sd 27
 
 
 def test_training_lowers_the_loss() -> None:
@@ -70,6 +81,10 @@ def test_options_that_make_no_sense_are_named() -> None:
         recipe("digits", conditional=False).sample(1, Generator(0), guidance=1.0)
     with pytest.raises(ValueError, match="label=10: the classes are 0 to 9"):
         recipe("digits").sample(1, Generator(0), label=10)
+    with pytest.raises(ValueError, match="censored=true is for images"):
+        recipe("ring8", censored=True)
+    with pytest.raises(ValueError, match="0 <= warmup_steps < total_steps, got 40 and 40"):
+        recipe("digits", warmup=40)
     with pytest.raises(ValueError, match="network=ho is for images; points take network=mlp"):
         recipe("ring8", network="ho", **UNETS)
 

@@ -17,6 +17,7 @@ from scratchgen.models.diffusion import (
     Prediction,
     Process,
     abar_of,
+    beyond,
     log_discretised_gaussian,
     posterior,
 )
@@ -294,6 +295,41 @@ def test_clipping_keeps_the_pair_consistent() -> None:
     pair = model.predict(x, t, sg.zeros(50, dtype=sg.int64), clip=True)
     assert pair.x0.abs().max().item() <= 1
     np.testing.assert_allclose(array(process.jump(pair.x0, t, pair.eps)), array(x), atol=1e-10)
+
+
+@pytest.mark.parametrize("target", ["eps", "x0", "v"])
+def test_a_guess_beyond_the_end_where_the_pixel_is_costs_nothing(target: str) -> None:
+    """And every other one costs what it did: beyond the other end, and inside, and of a grey pixel."""
+
+    class Says(nn.Module):
+        def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+            signal, noise = (sg.tensor(r, dtype=sg.float64)[:, None] for r in (np.sqrt(abar), np.sqrt(1 - abar)))
+            eps = (x - signal * guess) / noise
+            return {"eps": eps, "x0": guess.expand(x.shape), "v": signal * eps - noise * guess}[target]
+
+    t = np.array([10, 150])
+    process = Process.of("cosine", 200)
+    abar = process.abar[t]
+    x0 = sg.tensor([[-1.0, -1.0, -1.0, 1.0, 1.0, 1.0, 0.2]] * 2, dtype=sg.float64)
+    guess = sg.tensor([-1.5, -0.9, 1.5, 1.5, 0.9, -1.5, 1.5], dtype=sg.float64)
+    model = Diffusion(Says(), process, target)
+    losses = array(model.losses(x0, t, Generator(0), censored=True)[0])
+    counted = array((guess - x0) ** 2) * [0, 1, 1, 0, 1, 1, 1]
+    weight = {"eps": process.snr[t], "x0": np.ones(2), "v": process.snr[t] + 1}[target]
+    np.testing.assert_allclose(losses, weight * counted.mean(1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("black", [1.0, 0.9, 0.3, 0.0])
+def test_the_best_clipped_guess_is_the_mean_with_the_censored_loss_too(black: float) -> None:
+    """Of a pixel that is black, white or grey; one that is surely black may be guessed any distance below."""
+    values, shares = np.array([-1.0, 1.0, 0.2]), np.array([black, 0.7 * (1 - black), 0.3 * (1 - black)])
+    guesses = np.linspace(-2, 2, 4001)
+    x0, guess = (sg.tensor(a) for a in np.broadcast_arrays(values[:, None], guesses))
+    error = np.where(array(beyond(guess, x0)), 0, (array(guess) - array(x0)) ** 2)
+    expected = shares @ error
+    best = guesses[expected <= expected.min() + 1e-12].clip(-1, 1)
+    np.testing.assert_allclose(best, shares @ values, atol=1e-3)
+    assert (len(best) > 1) == (black == 1)
 
 
 def test_min_snr_weighs_all_targets_alike() -> None:

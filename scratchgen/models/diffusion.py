@@ -194,19 +194,28 @@ class Diffusion(nn.Module):
     # --- training
 
     def losses(
-        self, x0: Tensor, t: Times, generator: Generator, label: Tensor | None = None, levels: int = 256
+        self,
+        x0: Tensor,
+        t: Times,
+        generator: Generator,
+        label: Tensor | None = None,
+        levels: int = 256,
+        censored: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """The squared error of the network's answer at a random x_t, and the bound's term in nats (zeros unless the
         variance is learned); both (N,), means and sums over a sample's numbers.
 
         The first is the simple loss (14). The hybrid loss adds 0.001 of the second (Nichol and Dhariwal 2021, eq. 16),
-        which reaches the variance only: the mean is a constant to it.
+        which reaches the variance only: the mean is a constant to it. ``censored``: see ``beyond``.
         """
         eps = sg.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
         x = self.process.jump(x0, t, eps)
         answer, share = self.output(x, t, label)
         dims = tuple(range(1, x0.ndim))
-        error = ((answer - self.target_of(x0, eps, t)) ** 2).mean(dims)
+        error = (answer - self.target_of(x0, eps, t)) ** 2
+        if censored:
+            error = sg.where(beyond(self._pair(x, t, answer.detach(), None, clip=False).x0, x0), 0.0, error)
+        error = error.mean(dims)
         if share is None:
             return error, sg.zeros(len(x0), dtype=x0.dtype, device=x0.device)
         fixed = self._pair(x, t, answer.detach(), share, clip=False)
@@ -255,6 +264,16 @@ class Diffusion(nn.Module):
         return 0.5 * (abar * x0**2 - abar - math.log1p(-abar)).sum(tuple(range(1, x0.ndim)))
 
 
+def beyond(guess: Tensor, x0: Tensor) -> Tensor:
+    """Where x_0 is at an end of its range, -1 or 1, and the guess of it lies further out.
+
+    A sampler that clips its guess has it right there, so the loss need not count it: as in (13), an outermost level
+    reaches to infinity. The clipped guess of least error is the mean of x_0 given x_t as before; what changes is that a
+    network comes to say black by a margin, and black is black in samples, not one grey level off.
+    """
+    return ((x0 <= -1) & (guess < -1)) | ((x0 >= 1) & (guess > 1))
+
+
 def posterior(
     process: Process, x: Tensor, x0: Tensor, t: Times, before: Times | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -290,8 +309,6 @@ def log_discretised_gaussian(x: Tensor, mean: Tensor, log_variance: Tensor, leve
     above = sg.where(x > 1 - half, 1.0, cdf((x - mean + half) * scale))
     below = sg.where(x < half - 1, 0.0, cdf((x - mean - half) * scale))
     return sg.log((above - below).clamp(min=1e-12))
-
-
 
 
 Denoiser = Callable[[Tensor, Times], Prediction]

@@ -44,9 +44,12 @@ class DDPMConfig(Config):
     offset: float = setting(0.008, "cosine: s, more of which makes the first steps noisier")
     target: Literal["eps", "x0", "v"] = setting("eps", "what the network says")
     loss: Literal["simple", "min-snr"] = setting("simple", "weights of the steps in the loss")
+    censored: bool = setting(False, "images: no loss where black or white is guessed beyond its end of the range")
+    times: Literal["independent", "even"] = setting("independent", "a batch's t: each drawn, or evenly spread from one")
     learned_variance: bool = setting(False, "learn the reverse variance too, by the hybrid loss")
     conditional: bool = setting(False, "tell the network the class")
     drop_class: float = setting(0.1, "conditional: share of samples whose class is hidden, for guidance")
+    warmup: int = setting(0, "steps in which the learning rate rises, before it falls along a cosine")
     weight_decay: float = setting(0.0, "AdamW's decoupled weight decay")
     clip_gradients: float = setting(1.0, "largest norm of the gradient; 0: any")
     average: float = setting(0.999, "decay of the averaged network, which samples are drawn from")
@@ -86,11 +89,17 @@ class DDPMRecipe(Recipe):
                 steps=12_000, network="mlp", widths=(256,), blocks=3, diffusion_steps=200, conditional=True,
                 offset=0.17, learned_variance=True, weight_decay=1e-2, sampler="ancestral", sampling_steps=0,
             ),
-            "*": DDPMConfig(steps=2500, batch_size=64, widths=(32, 32, 64), blocks=1),
+            "*": DDPMConfig(
+                steps=4800, batch_size=32, learning_rate=2e-3, warmup=200, widths=(32, 32, 64), blocks=1, target="v",
+                times="even", censored=True, sampler="ancestral", sampling_steps=50,
+            ),
         },
         "survey": {
             "digits": DDPMConfig(steps=4000, network="survey", widths=(32, 64), diffusion_steps=200, conditional=True),
-            "*": DDPMConfig(steps=2900, batch_size=64, network="survey", widths=(32, 32, 64)),
+            "*": DDPMConfig(
+                steps=5500, batch_size=32, learning_rate=2e-3, warmup=200, network="survey", widths=(32, 32, 64),
+                target="v", times="even", censored=True, sampler="ancestral", sampling_steps=50,
+            ),
         },
         # Ho et al.'s settings for CIFAR-10: linear schedule, 1000 steps, Adam 2e-4, batch 128, average 0.9999.
         "full": {
@@ -108,6 +117,8 @@ class DDPMRecipe(Recipe):
     def __init__(self, config: DDPMConfig, dataset: Any, device: sg.Device, seed: int) -> None:
         super().__init__(config, dataset, device, seed)
         self.is_image = isinstance(dataset, ImageDataset)
+        if config.censored and not self.is_image:
+            raise ValueError("censored=true is for images, whose pixels have a range; points have none")
         rows = dataset.trainval
         self.batches = Batches((rows.x, rows.labels), config.batch_size, seed=seed, drop_last=True)
         self.scale = 1.0 if self.is_image else float(rows.x.std())
@@ -117,7 +128,7 @@ class DDPMRecipe(Recipe):
         network = build(config, self.shape, self.classes)
         self.model = Diffusion(network, process, config.target, config.learned_variance, self.classes).to(device)
         self.optimizer = sg.optim.AdamW(self.model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        self.schedule = sg.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=config.steps)
+        self.schedule = sg.optim.lr_scheduler.WarmupCosineLR(self.optimizer, config.warmup, config.steps)
         self.average = sg.optim.EMA(self.model, config.average)
 
     def state(self) -> dict[str, Any]:
@@ -129,8 +140,8 @@ class DDPMRecipe(Recipe):
     def step(self) -> dict[str, float]:
         config, generator = self.config, self.generator
         x0, label = self._real()
-        t = np.asarray(generator.integers(0, config.diffusion_steps, (len(x0),)))
-        errors, terms = self.model.losses(x0, t, generator, label, self.levels)
+        t = self._times(len(x0))
+        errors, terms = self.model.losses(x0, t, generator, label, self.levels, config.censored)
         if config.loss == "min-snr":
             loss = (errors * sg.as_tensor(self.model.min_snr_weight(t), dtype=x0.dtype, device=self.device)).mean()
         else:
@@ -152,6 +163,18 @@ class DDPMRecipe(Recipe):
     def levels(self) -> int:
         """Values that a number can take: grey levels; of points, as many as float32 resolves here."""
         return self.dataset.levels if self.is_image else 1 << 16
+
+    def _times(self, count: int) -> Times:
+        """A step of the process for each sample of a batch.
+
+        ``even``: one is drawn, and the others lie at equal distances from it, around the ends; each is as likely as
+        any, and the loss of a batch varies less (Kingma et al. 2021, "Variational Diffusion Models").
+        """
+        steps = self.config.diffusion_steps
+        if self.config.times == "independent":
+            return np.asarray(self.generator.integers(0, steps, (count,)))
+        first = float(self.generator.uniform((1,))[0])
+        return ((first + np.arange(count)) / count * steps).astype(np.int64)
 
     def _real(self) -> tuple[Tensor, Tensor | None]:
         """A batch in the network's units, and its labels, of which some are hidden."""
@@ -354,7 +377,7 @@ class DDPMRecipe(Recipe):
         label = self.label(rows.labels[:ROWS]) if self.classes else None
         t = np.linspace(0, self.config.diffusion_steps - 1, len(x0)).round().astype(int)
         with self.averaged():
-            errors, _ = self.model.losses(x0, t, generator, label, self.levels)
+            errors, _ = self.model.losses(x0, t, generator, label, self.levels, self.config.censored)
             return {"loss": float(errors.mean().item())}
 
     def preview(self, folder: Path, step: int) -> None:
