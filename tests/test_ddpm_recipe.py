@@ -55,6 +55,15 @@ def test_even_times_are_one_in_each_part_of_the_process_and_uniform_over_all() -
     np.testing.assert_allclose(counts, 1200, rtol=0.08)  # the rarest event: 1200 of 3000 draws of one number, sd 27
 
 
+def test_dequantised_images_are_brought_back_to_their_grey_levels() -> None:
+    made = recipe("digits", dequantise=True)
+    x = made.dataset.trainval.x[:200]
+    noisy = made.to_model(x, Generator(0))
+    assert noisy.numpy().min() >= -1
+    assert noisy.numpy().max() <= 1
+    np.testing.assert_allclose(made.to_data(noisy), x, atol=1e-7)
+
+
 def test_training_lowers_the_loss() -> None:
     made = recipe("ring8", widths=(64,), batch_size=256, steps=300)
     losses = [made.step()["loss"] for _ in range(300)]

@@ -196,9 +196,14 @@ class DDPMRecipe(Recipe):
         return 2 * made - 1
 
     def to_data(self, x: Tensor) -> np.ndarray:
-        """The way back, images clipped to [0, 1]."""
+        """The way back: images clipped to [0, 1], and their grey levels if training images were dequantised."""
         array = x.numpy(force=True)
-        return ((array + 1) / 2).clip(0, 1) if self.is_image else array * self.scale
+        if not self.is_image:
+            return array * self.scale
+        array = ((array + 1) / 2).clip(0, 1)
+        if self.config.dequantise:
+            array = np.minimum(np.floor(array * self.levels), self.levels - 1) / (self.levels - 1)
+        return array
 
     def label(self, labels: np.ndarray) -> Tensor:
         return sg.as_tensor(labels.astype(np.int64), device=self.device)
