@@ -13,7 +13,7 @@ import scratchgen as sg
 from scratchgen import Generator, data
 from scratchgen.models.vit import ViT, patches
 from scratchgen.nn import functional as F
-from scratchgen.recipes.vit import ViTRecipe, shifted
+from scratchgen.recipes.vit import ViTRecipe, mirrored, shifted
 
 SMALL: dict[str, Any] = {"steps": 40, "layers": 2, "heads": 2, "width": 16, "hidden": 32}
 
@@ -95,11 +95,30 @@ def test_shifts_move_each_image_and_bring_in_zeros() -> None:
     assert {image.tobytes() for image in moved} == wanted
 
 
+def test_mirrored_images_are_half_of_all() -> None:
+    images = np.arange(2 * 3 * 4, dtype=np.float32).reshape(1, 2, 3, 4).repeat(400, 0)
+    found = mirrored(images, Generator(0))
+    swapped = (found == images[..., ::-1]).all((1, 2, 3))
+    np.testing.assert_array_equal(found[~swapped], images[~swapped])
+    assert 160 < swapped.sum() < 240  # 4 standard deviations
+
+
 # --- the recipe
 
 
+def test_the_network_is_given_pixels_of_mean_0_and_standard_deviation_1() -> None:
+    made = recipe()
+    given: list[np.ndarray] = []
+    patched = made.model.forward
+    made.model.forward = lambda x: given.append(x.numpy()) or patched(x)  # type: ignore[func-returns-value,method-assign]
+    made.logits(made.dataset.trainval.x)
+    pixels = np.concatenate(given)
+    assert abs(pixels.mean()) < 1e-5
+    assert pixels.std() == pytest.approx(1, abs=1e-5)
+
+
 def test_training_goes_on_bit_identically_from_a_checkpoint(tmp_path: Path) -> None:
-    assert_resumes(lambda: recipe(shift=1, hold_out=True), tmp_path)
+    assert_resumes(lambda: recipe(shift=1, mirror=True, hold_out=True), tmp_path)
 
 
 def test_digits_are_learnt_and_reported_beside_methods_without_a_network() -> None:
