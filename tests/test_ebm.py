@@ -13,6 +13,7 @@ from scratchgen import Generator, Tensor, nn
 from scratchgen.models.ebm import (
     Langevin,
     ReplayBuffer,
+    Waves,
     contrastive_loss,
     convolutional_energy,
     denoising_loss,
@@ -59,6 +60,51 @@ def test_metropolis_langevin_samples_the_density(energy, dims: int, reach: float
     last = np.concatenate([state.numpy() for k, state in enumerate(islice(states, 200)) if k >= 150 and k % 10 == 9])
     exact = coarse(grid_density(energy, [-reach] * dims, [reach] * dims, 20 * cells)[0], cells)
     assert total_variation(histogram(last, reach, cells), exact) <= 0.05
+
+
+@pytest.mark.parametrize("settings", [{"widest": 0.5}, {"jumps": 0.5}, {"widest": 0.5, "jumps": 1.0}])
+def test_steps_of_all_sizes_and_jumps_sample_the_density(settings: dict) -> None:
+    """From a start that the density is at rest in nothing but shares: more in the shallow well than in the deep one."""
+    generator = Generator(0)
+    sampler = Langevin(0.02, metropolis=True, bounds=(-2.5, 2.5), **settings)
+    x = sampler.run(double_well, 0.5 + 2 * sg.rand((20_000, 1), generator=generator), 250, generator)
+    exact = coarse(grid_density(double_well, [-2.5], [2.5], 1000)[0], 50)
+    assert total_variation(histogram(x.numpy(), 2.5, 50), exact) <= 0.05
+
+
+def test_jumps_reach_modes_that_steps_do_not() -> None:
+    """Four narrow modes a hundred of their widths apart, each with the same share; all chains but few start in one."""
+    centres = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+    modes = sg.tensor(centres.astype(np.float32))
+
+    def energy(x: Tensor) -> Tensor:
+        return -sg.logsumexp(-((x[:, None] - modes) ** 2).sum(2) / (2 * 0.02**2), 1)
+
+    shares = {}
+    for jumps in (0.0, 0.5):
+        generator = Generator(0)
+        start = modes[sg.tensor(np.arange(4000) // 1300)]  # 1300, 1300, 1300 and 100
+        x = Langevin(2e-4, metropolis=True, jumps=jumps).run(energy, start, 60, generator).numpy()
+        nearest = ((x[:, None] - centres) ** 2).sum(2).argmin(1)
+        shares[jumps] = np.bincount(nearest, minlength=4) / 4000
+        inside = x[nearest == 0] - centres[0]
+        assert inside.std() == pytest.approx(0.02, rel=0.05)
+    np.testing.assert_array_equal(shares[0.0], [0.325, 0.325, 0.325, 0.025])
+    np.testing.assert_allclose(shares[0.5], 0.25, atol=0.03)
+
+
+def test_on_a_steep_slope_a_drift_is_no_longer_than_the_noise() -> None:
+    """Steps of 0.05 in a well of curvature 1e4: an untruncated drift leaps across it, and is refused for ever."""
+    x = Langevin(0.01, metropolis=True, widest=1.0).run(
+        lambda x: 5000 * (x**2).sum(1), sg.full((2000, 1), 3.0), 300, Generator(0)
+    )
+    assert x.abs().max().item() < 0.5
+
+
+def test_one_chain_has_none_to_jump_by() -> None:
+    sampler = Langevin(0.01, metropolis=True, jumps=1.0)
+    x = sampler.run(lambda x: (x**2).sum(1), sg.ones(1, 2), 3, Generator(0))
+    assert (x.numpy() != 1).all()
 
 
 def test_without_the_metropolis_test_large_steps_sample_something_else() -> None:
@@ -123,6 +169,12 @@ def test_samplers_that_contradict_themselves_are_named() -> None:
         Langevin(0.1, noise=0.1, metropolis=True)
     with pytest.raises(ValueError, match="metropolis goes with noise=None"):
         Langevin(0.1, clip=1.0, metropolis=True)
+    with pytest.raises(ValueError, match=r"widest=0\.2 goes with metropolis and is at least step=0\.1"):
+        Langevin(0.1, widest=0.2)
+    with pytest.raises(ValueError, match=r"widest=0\.05 goes with metropolis"):
+        Langevin(0.1, metropolis=True, widest=0.05)
+    with pytest.raises(ValueError, match=r"jumps=0\.5 is a share from 0 to 1, and goes with metropolis"):
+        Langevin(0.1, jumps=0.5)
     with pytest.raises(ValueError, match="step must be positive"):
         Langevin(0.0)
 
@@ -139,6 +191,17 @@ def test_energies_judge_samples_one_by_one(spectral: bool) -> None:
         together, alone = model(x), sg.cat([model(x[i : i + 1]) for i in range(5)])
         assert together.shape == (5,)
         np.testing.assert_allclose(together.numpy(force=True), alone.numpy(force=True), rtol=1e-4, atol=1e-5)
+
+
+def test_waves_are_sines_and_cosines_of_about_the_frequency_asked_for() -> None:
+    sg.manual_seed(0)
+    waves = Waves(2, 500, 12.0)
+    x = sg.randn(5, 2)
+    y, phases = waves(x).numpy(), (x @ waves.directions).numpy()
+    assert y.shape == (5, 1002)
+    np.testing.assert_allclose(y, np.concatenate([x.numpy(), np.sin(phases), np.cos(phases)], 1), atol=1e-5)
+    assert waves.directions.std().item() == pytest.approx(12, rel=0.1)
+    assert "1.directions" in dense_energy((2,), (8,), frequency=3.0).state_dict()  # fixed, but kept
 
 
 def test_spectral_norm_bounds_the_slope() -> None:

@@ -21,14 +21,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
 
 import scratchgen as sg
 from scratchgen import Generator, Tensor, nn
+from scratchgen.nn import functional as F
 
-from .blocks import dense_layers, halved
+from .blocks import halved
 
 Energy = Callable[[Tensor], Tensor]  # (N, ...) -> (N,)
 
@@ -36,14 +38,49 @@ Energy = Callable[[Tensor], Tensor]  # (N, ...) -> (N,)
 # --- networks
 
 
-def dense_energy(shape: Sequence[int], widths: Sequence[int], spectral: bool = False) -> nn.Module:
+def dense_energy(
+    shape: Sequence[int], widths: Sequence[int], spectral: bool = False, frequency: float = 0.0
+) -> nn.Module:
     """Fully connected layers with SiLU from samples of ``shape`` to an energy, (N, ...) -> (N,).
 
     SiLU, because samples follow the energy's slope, which of ReLU networks is constant in pieces. ``spectral``: every
-    weight divided by its largest singular value (Miyato et al. 2018), which bounds the slope.
+    weight divided by its largest singular value (Miyato et al. 2018), which bounds the slope. ``frequency``: show the
+    first layer waves of about that many radians a unit beside the sample (``Waves``); 0: none.
     """
-    layers = [nn.Flatten(), *dense_layers((math.prod(shape), *widths), nn.SiLU), nn.Linear(widths[-1], 1)]
-    return _finished(layers, spectral)
+    inputs = math.prod(shape)
+    layers: list[nn.Module] = [nn.Flatten()]
+    if frequency:
+        layers.append(Waves(inputs, widths[0] // 2, frequency))
+        inputs += 2 * (widths[0] // 2)
+    sizes = (inputs, *widths)
+    layers += [_Dense(fan_in, width) for fan_in, width in pairwise(sizes)]
+    return _finished([*layers, nn.Linear(sizes[-1], 1)], spectral)
+
+
+class Waves(nn.Module):
+    """x, sin(2 pi Bx) and cos(2 pi Bx) of a fixed random B: (N, D) -> (N, D + 2 count).
+
+    Layers on plain coordinates learn smooth functions long before sharp ones; on these they learn both (Tancik et al.
+    2020, "Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains"). ``frequency``
+    is the standard deviation of 2 pi B, in radians a unit of x.
+    """
+
+    directions: Tensor
+
+    def __init__(self, inputs: int, count: int, frequency: float) -> None:
+        super().__init__()
+        self.register_buffer("directions", frequency * sg.randn(inputs, count))
+
+    def forward(self, x: Tensor) -> Tensor:
+        phases = x @ self.directions
+        return sg.cat([x, sg.sin(phases), sg.cos(phases)], 1)
+
+
+class _Dense(nn.Linear):
+    """A fully connected layer and its SiLU in one op."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear_activation(x, self.weight, self.bias, activation="silu")
 
 
 def convolutional_energy(shape: Sequence[int], width: int, spectral: bool = False) -> nn.Module:
@@ -110,7 +147,9 @@ class Langevin:
     noise       standard deviation; None: sqrt(2 step), with which the model itself is sampled
     clip        largest gradient of a number, or None; with it (3) holds only where it does not bite
     bounds      lowest and highest value of a number, at which chains are stopped (with ``metropolis``: turned back)
-    metropolis  accept or refuse each proposal so that (1) is sampled exactly (Roberts and Tweedie 1996)
+    metropolis  accept or refuse each proposal, so that (1) is sampled exactly (Roberts and Tweedie 1996)
+    widest      with ``metropolis``: every step of every chain has a size of its own, log-uniform from ``step`` to this
+    jumps       with ``metropolis``: share of the steps that propose the difference of two other chains in place of (3)
     """
 
     step: float
@@ -118,12 +157,18 @@ class Langevin:
     clip: float | None = None
     bounds: tuple[float, float] | None = None
     metropolis: bool = False
+    widest: float | None = None
+    jumps: float = 0.0
 
     def __post_init__(self) -> None:
         if self.step <= 0 or (self.noise is not None and self.noise < 0):
             raise ValueError(f"Langevin: step must be positive and noise not negative, got {self.step}, {self.noise}")
         if self.metropolis and (self.noise is not None or self.clip is not None):
             raise ValueError("Langevin: metropolis goes with noise=None, which is sqrt(2 step), and without a clip")
+        if self.widest is not None and not (self.metropolis and self.widest >= self.step):
+            raise ValueError(f"Langevin: widest={self.widest} goes with metropolis and is at least step={self.step}")
+        if not (0 <= self.jumps <= 1 and (self.metropolis or not self.jumps)):
+            raise ValueError(f"Langevin: jumps={self.jumps} is a share from 0 to 1, and goes with metropolis")
 
     @property
     def deviation(self) -> float:
@@ -150,41 +195,76 @@ class Langevin:
             x = next(states)
         return x
 
-    def _proposal(self, x: Tensor, gradient: Tensor, generator: Generator) -> Tensor:
-        noise = sg.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        return x - self.step * gradient + self.deviation * noise
-
     def _plain(self, energy: Energy, x: Tensor, generator: Generator) -> Iterator[Tensor]:
         while True:
             _, gradient = slope(energy, x)
             if self.clip is not None:
                 gradient = gradient.clamp(-self.clip, self.clip)
-            x = self._proposal(x, gradient, generator)
+            x = x - self.step * gradient + self.deviation * _normal(x, generator)
             if self.bounds is not None:
                 x = x.clamp(*self.bounds)
             yield x
 
     def _exact(self, energy: Energy, x: Tensor, generator: Generator) -> Iterator[Tensor]:
-        """Accept x' with probability min(1, p(x') q(x | x') / p(x) q(x' | x)), q the density of the proposal."""
+        """Accept x' with probability min(1, p(x') q(x | x') / p(x) q(x' | x)), q the density of the proposal.
+
+        The drift may be any function of the state. This one is no longer than the noise's standard deviation, or a
+        chain on a steep slope would only ever propose to leap across the valley, and stay ("MALTA" in the paper).
+        """
         value, gradient = slope(energy, x)
-        while True:
-            there = self._proposal(x, gradient, generator)
+        for turn in count():
+            steps = self._steps(x, generator)
+            deviation = sg.sqrt(2 * steps)
+            noise = _normal(x, generator)
+            move = _drift(gradient, steps, deviation) + deviation * noise
+            if self.jumps and len(x) > 1:
+                jumping, jump = self._jump(x, turn % 2, generator)
+                move = sg.where(jumping, jump, move)
+            there = x + move
             value_there, gradient_there = slope(energy, there)
-            forth = self._log_proposal(there, x, gradient)
-            back = self._log_proposal(x, there, gradient_there)
-            uniform = sg.rand((len(x),), generator=generator, device=x.device)
-            accepted = sg.log(1 - uniform) < value - value_there + back - forth  # of a NaN: no
+            noise_back = (move + _drift(gradient_there, steps, deviation)) / deviation  # that would lead back
+            change = noise**2 - noise_back**2
+            if self.jumps and len(x) > 1:  # of which each is as likely as its reverse
+                change = sg.where(jumping, 0.0, change)
+            change = value - value_there + 0.5 * change.flatten(1).sum(1)
+            accepted = sg.log(1 - sg.rand((len(x),), generator=generator, device=x.device)) < change  # of a NaN: no
             if self.bounds is not None:
                 inside = (there >= self.bounds[0]) & (there <= self.bounds[1])
                 accepted = accepted & inside.flatten(1).all(1)
-            rows = accepted.reshape(-1, *[1] * (x.ndim - 1))
+            rows = accepted.reshape(steps.shape)
             x, gradient = sg.where(rows, there, x), sg.where(rows, gradient_there, gradient)
             value = sg.where(accepted, value_there, value)
             yield x
 
-    def _log_proposal(self, there: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
-        """log q(there | x), less its constant."""
-        return -((there - x + self.step * gradient) ** 2).flatten(1).sum(1) / (4 * self.step)
+    def _jump(self, x: Tensor, half: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Which chains jump, and x_i - x_j by which each would: a way from mode to mode that no slope shows.
+
+        Only every other chain may jump, by the difference of two of those that do not, so that the proposal does not
+        depend on what it moves (ter Braak 2006, "A Markov Chain Monte Carlo version of the genetic algorithm
+        Differential Evolution", with gamma = 1; in halves as Foreman-Mackey et al. 2013 do it).
+        """
+        shape, others = (len(x), *[1] * (x.ndim - 1)), x[half::2]
+        drawn = sg.randint(0, len(others), (2, len(x)), generator=generator, device=x.device)
+        chosen = sg.rand(shape, generator=generator, device=x.device) < self.jumps
+        mine = sg.arange(len(x), device=x.device).reshape(shape) % 2 != half
+        return chosen & mine, others[drawn[0]] - others[drawn[1]]
+
+    def _steps(self, x: Tensor, generator: Generator) -> Tensor:
+        """The size of each chain's next step, in a shape that broadcasts over ``x``."""
+        shape = (len(x), *[1] * (x.ndim - 1))
+        if self.widest is None:
+            return sg.full(shape, self.step, dtype=x.dtype, device=x.device)
+        uniform = sg.rand(shape, generator=generator, dtype=x.dtype, device=x.device)
+        return self.step * sg.exp(math.log(self.widest / self.step) * uniform)
+
+
+def _normal(x: Tensor, generator: Generator) -> Tensor:
+    return sg.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+
+
+def _drift(gradient: Tensor, steps: Tensor, longest: Tensor) -> Tensor:
+    """``-steps * gradient``, in no number longer than ``longest``."""
+    return sg.maximum(sg.minimum(-steps * gradient, longest), -longest)
 
 
 class ReplayBuffer:

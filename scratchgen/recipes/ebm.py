@@ -52,6 +52,7 @@ class EBMConfig(Config):
     network: Literal["dense", "conv"] = setting("dense", "kind of layers; points take dense ones")
     hidden: tuple[int, ...] = setting((256, 256), "dense: widths of the layers")
     width: int = setting(32, "conv: channels of the first convolution")
+    frequency: float = setting(0.0, "dense: radians a unit of the waves shown beside a sample; 0: none")
     spectral: bool = setting(False, "divide weights by their largest singular values")
     objective: Literal["contrastive", "denoising"] = setting("contrastive", "against samples, or by score matching")
     sigma: float = setting(0.1, "denoising: standard deviation of the noise that scores are matched at")
@@ -60,6 +61,10 @@ class EBMConfig(Config):
     noise: float | None = setting(0.02, "noise in a chain; None: sqrt(2 step), true Langevin dynamics")
     clip: float | None = setting(1.0, "largest gradient of a number in a chain; None: any")
     metropolis: bool = setting(False, "accept or refuse each step, so that the density is sampled exactly")
+    widest: float | None = setting(
+        None, "metropolis: steps are drawn log-uniformly from `step` to this; None: all alike"
+    )
+    jumps: float = setting(0.0, "metropolis: share of the steps that are jumps by the difference of two other chains")
     buffer: int = setting(8000, "chains that are kept; 0: every chain starts anew (short-run)")
     restarts: float = setting(0.05, "share of the chains that starts anew each time")
     l2: float = setting(0.02, "weight of the squared energies")
@@ -78,10 +83,19 @@ class EBMConfig(Config):
             raise ValueError(f"buffer={self.buffer} holds less than a batch of {self.batch_size}")
 
 
-_POINTS: dict[str, Any] = {
-    "hidden": (128, 128, 128), "noise": None, "clip": None, "metropolis": True, "input_noise": 0.0, "l2": 0.0,
-    "restarts": 0.02, "divergence": 1000.0, "batch_size": 256,
-}  # fmt: skip
+def _points(step: float, frequency: float) -> EBMConfig:
+    """Points: with Metropolis tests, steps from the width of a mode up to that of the plane, and jumps between modes.
+
+    ``step``: about the variance of the narrowest part; ``frequency``: the inverse of its standard deviation at most.
+    No restarts: chains that are still on their way would count as samples (see the model's page).
+    """
+    return EBMConfig(
+        steps=1000, batch_size=256, learning_rate=5e-4, hidden=(128, 128), frequency=frequency, step=step, noise=None,
+        clip=None, metropolis=True, widest=0.2, jumps=0.5, chain_steps=20, buffer=1024, restarts=0.0, l2=0.0,
+        input_noise=0.0, divergence=1000.0, average=0.99,
+    )  # fmt: skip
+
+
 NOISE = 0x91C7  # seed of the samples in pictures and in the evaluation
 ROWS = 1000  # chains run at a time
 REACH = 1.25  # fresh points are uniform on a square so many times as large as the data's
@@ -99,10 +113,10 @@ class EBMRecipe(Recipe):
     presets: ClassVar[Mapping[str, Mapping[str, EBMConfig]]] = {
         "tiny": {
             "digits": EBMConfig(steps=4000, batch_size=100, learning_rate=1e-3),
-            "moons": EBMConfig(steps=4000, learning_rate=1e-3, chain_steps=20, step=0.003, **_POINTS),
-            "rings": EBMConfig(steps=4000, learning_rate=1e-3, chain_steps=20, step=0.001, **_POINTS),
-            "ring8": EBMConfig(steps=4000, learning_rate=1e-3, chain_steps=20, step=0.0002, **_POINTS),
-            "grid25": EBMConfig(steps=4000, learning_rate=1e-3, chain_steps=20, step=0.0005, **_POINTS),
+            "moons": _points(step=3e-3, frequency=3.0),
+            "rings": _points(step=1e-3, frequency=6.0),
+            "ring8": _points(step=1e-4, frequency=12.0),
+            "grid25": _points(step=1.5e-4, frequency=12.0),
             "*": EBMConfig(steps=4000, batch_size=64, learning_rate=5e-4, network="conv", width=16, buffer=4000),
         },
         # Du and Mordatch 2019: spectral norm, 60 steps, a buffer of 10,000.
@@ -130,9 +144,11 @@ class EBMRecipe(Recipe):
         if config.network == "conv":
             self.model = convolutional_energy(self.shape, config.width, config.spectral).to(device)
         else:
-            self.model = dense_energy(self.shape, config.hidden, config.spectral).to(device)
+            self.model = dense_energy(self.shape, config.hidden, config.spectral, config.frequency).to(device)
         bounds = (-self.reach, self.reach)
-        self.sampler = Langevin(config.step, config.noise, config.clip, bounds, config.metropolis)
+        self.sampler = Langevin(
+            config.step, config.noise, config.clip, bounds, config.metropolis, config.widest, config.jumps
+        )
         self.buffer = ReplayBuffer(config.buffer, self.fresh, self.generator) if config.buffer else None
         # Without momentum: the energy changes where samples go next, and old gradients point past that.
         self.optimizer = sg.optim.Adam(self.model.parameters(), config.learning_rate, betas=(0.0, 0.999))
