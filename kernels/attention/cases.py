@@ -47,6 +47,8 @@ def _inputs(rng: np.random.Generator) -> Iterator[tuple[str, tuple[Any, ...], di
         "few queries": (8, 530, 16, 40),
         "few keys": (130, 5, 7, 3),
         "two keys": (600, 2, 4, 2),
+        "five queries": (5, 75, 64, 16),
+        "three queries": (3, 530, 32, 48),
     }.items():
         mask = rng.random((L, S)) < 0.7
         mask[L // 2] = False
@@ -59,8 +61,11 @@ def _inputs(rng: np.random.Generator) -> Iterator[tuple[str, tuple[Any, ...], di
             yield f"{kind}, numbers", (*draw(2, L=L, S=S, E=E, Ev=Ev), np.broadcast_to(numbers, (2, L, S))), attrs
     swapped = [x.transpose(1, 0, 2).copy().transpose(1, 0, 2) for x in draw(3, L=96, S=96, E=32, Ev=32)]
     yield "heads side by side in memory", (*swapped, None), {"is_causal": True, "scale": 0.2}
+    query, *kept = draw(2, 3, L=1, S=96, E=32, Ev=32)
+    yield "one query, keys of a cache", (query, *(x[:, :, :70] for x in kept), None), {"is_causal": False, "scale": 0.2}
     turned = [x.swapaxes(-1, -2).copy().swapaxes(-1, -2) for x in draw(2, L=96, S=80, E=32, Ev=32)]
     yield "columns in memory", (*turned, None), {"is_causal": False, "scale": -0.2}
+    yield "columns in memory, two queries", (turned[0][:, :2], *turned[1:], None), {"is_causal": False, "scale": -0.2}
 
 
 @cases("scaled_dot_product_attention")

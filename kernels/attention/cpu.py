@@ -15,15 +15,17 @@ import numpy as np
 
 from ..layout import row_order
 from ..registry import kernel
-from . import backward, forward, reference
-from .panels import BOOLS, LOG2E, NO_MASK, NUMBERS
+from . import backward, few, forward, reference
+from .panels import BOOLS, LANES, LOG2E, NO_MASK, NUMBERS
 from .reference import value_cost, vjp_cost
 
 PARTS = 8  # units of the backward pass to aim at, where there are fewer heads
 FEWEST_PANELS = 4  # of a part
-FEWEST_QUERIES = 8  # below, a lane for each query would leave most lanes empty
+FEWEST_QUERIES = 8  # of panels; below, a lane for each query would leave most lanes empty
 COMPILED_FROM = 1 << 12  # scores, and a quarter as many slopes; below, NumPy's time is not worth a compilation
+FEW_COMPILED_FROM = 1 << 7  # scores of fewer queries: writing asks for them thousands of times
 PARALLEL_FROM = 1 << 20  # multiplications; below, waking a second thread costs more than it saves
+FEW_PARALLEL_FROM = 1 << 18  # of few queries, which wait for memory: each number read has one multiplication
 LINE = 64  # bytes
 F4 = np.dtype(np.float32)
 
@@ -72,10 +74,10 @@ def _sizes(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None,
     return math.prod(q.shape[:-2]), q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1], int(is_causal), kind
 
 
-def _threads(units: int, sizes: tuple[int, ...]) -> int:
+def _threads(units: int, sizes: tuple[int, ...], parallel_from: int = PARALLEL_FROM) -> int:
     heads, queries, keys, size, value_size = sizes[:5]
     multiplications = heads * queries * keys * (size + value_size)
-    return min(numba.get_num_threads(), units) if multiplications >= PARALLEL_FROM else 1
+    return min(numba.get_num_threads(), units) if multiplications >= parallel_from else 1
 
 
 def _run(serial: Any, parallel: Any, threads: int, floats: int, *arguments: Any) -> None:
@@ -94,6 +96,15 @@ def enough_to_attend(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scal
     """Enough queries to fill lanes, and enough scores to be worth a compilation."""
     scores = q.size // max(1, q.shape[-1]) * k.shape[-2]
     return q.shape[-2] >= FEWEST_QUERIES and scores >= COMPILED_FROM and min(q.size, v.size) > 0
+
+
+def worth_compiling(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scale: float) -> bool:
+    """Enough for panels, or fewer queries whose numbers, and those of values, fill vectors."""
+    if q.shape[-2] >= FEWEST_QUERIES:
+        return enough_to_attend(q, k, v, mask, is_causal=is_causal, scale=scale)
+    size, value_size = q.shape[-1], v.shape[-1]
+    in_vectors = size % LANES == value_size % LANES == 0 and min(q.size, v.size) > 0
+    return in_vectors and q.size // size * k.shape[-2] >= FEW_COMPILED_FROM
 
 
 def _derive_when(g: Any, *_: Any, **__: Any) -> bool:
@@ -128,10 +139,30 @@ def attention_by(
     return y, lse
 
 
-@kernel("scaled_dot_product_attention", cost=value_cost, when=enough_to_attend, **_on_cpu)
+def _attention_of_few(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, is_causal: bool, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The forward pass by the loops of ``few``."""
+    q = _aligned(q)
+    k, v = (_aligned(x) if x.strides[-1] == x.itemsize else np.ascontiguousarray(x) for x in (k, v))
+    lead, sizes = q.shape[:-2], _sizes(q, k, v, mask, is_causal)
+    heads, queries, keys, size, value_size = sizes[:5]
+    y, lse = np.empty((*q.shape[:-1], value_size), F4), np.empty(q.shape[:-1], F4)
+    _run(
+        few.attend_few, few.attend_few_in_parallel, _threads(heads * queries, sizes, FEW_PARALLEL_FROM),
+        few.scratch_floats(keys, size, value_size),
+        sizes, _places((q, k, v, mask, y, lse[..., None]), len(lead)), np.array(lead, np.int64),
+        np.float32(scale * LOG2E),
+    )  # fmt: skip
+    return y, lse
+
+
+@kernel("scaled_dot_product_attention", cost=value_cost, when=worth_compiling, **_on_cpu)
 def scaled_dot_product_attention(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, *, is_causal: bool, scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
+    if q.shape[-2] < FEWEST_QUERIES:
+        return _attention_of_few(q, k, v, mask, is_causal, scale)
     return attention_by(forward.attend, forward.attend_in_parallel, q, k, v, mask, is_causal, scale)
 
 

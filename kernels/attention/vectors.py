@@ -27,7 +27,7 @@ _ROUND = 12582912.0 + 127  # 1.5 * 2^23 + 127: x + _ROUND is x rounded, plus the
 _POLYNOMIAL = (0.6931472, 0.2402265, 0.05550327, 0.009618057, 0.0013400428, 0.00015461445)
 
 
-class _Lanes:
+class Lanes:
     """An IR builder that knows the width of a vector: addresses, constants and 2^x."""
 
     def __init__(self, builder: ir.IRBuilder, lanes: int) -> None:
@@ -113,7 +113,7 @@ def weigh(vectors: int, rows: int, lanes: int) -> Any:
     def step(typing, scores, groups, top, total, change):
         def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
             scores, groups, top, total, change = values
-            lane = _Lanes(builder, lanes)
+            lane = Lanes(builder, lanes)
             columns = range(vectors)
 
             def highest(group: ir.Value, tops: list) -> list:  # a tree, so that no maximum waits for all before it
@@ -168,7 +168,7 @@ def slope(vectors: int, lanes: int) -> Any:
     def step(typing, scores, slopes, rows, lse, mean):
         def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
             scores, slopes, rows, lse, mean = values
-            lane = _Lanes(builder, lanes)
+            lane = Lanes(builder, lanes)
             zero = lane.constant(0.0)
 
             def row(i: ir.Value, _: list) -> list:
@@ -201,7 +201,7 @@ def times(vectors: int, lanes: int) -> Any:
     def scale(typing, panel, rows, factor):
         def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
             panel, rows, factor = values
-            lane = _Lanes(builder, lanes)
+            lane = Lanes(builder, lanes)
             factors = [lane.load(factor, INT(0), width, j) for j in range(vectors)]
 
             def row(i: ir.Value, _: list) -> list:
@@ -230,7 +230,7 @@ def transpose(lanes: int) -> Any:
     def turn(typing, x, x_row, y, y_row):
         def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
             x, x_row, y, y_row = values
-            lane = _Lanes(builder, lanes)
+            lane = Lanes(builder, lanes)
 
             def place(base: ir.Value, row: ir.Value, i: int) -> ir.Value:
                 address = builder.add(base, builder.mul(row, INT(4 * i)))
