@@ -244,55 +244,63 @@ def bounded_sandwich(matrix: tuple[tuple[float, ...], ...], lanes: int, bounds: 
 
     ``bounds`` names the block, ``"x"`` or ``"y"``: of its elements only rows from ``top`` to ``bottom``, columns from
     ``left`` to ``right`` and the first ``count`` channels are in memory. Others are zeros in x, and not written in y.
+
+    Columns have masks, few enough to stay in registers; a mask for each element took as long as half of the arithmetic.
+    Rows that are not there lie elsewhere, in a vector of zeros that x is read from or that y is written to in vain.
     """
     vector = ir.VectorType(FLOAT, lanes)
     signature = types.void(*[types.int64] * 11)
     p, q = len(matrix), len(matrix[0])
-    bits = ir.IntType(lanes)  # one for each lane, as mask registers have it
+    size = q if bounds == "x" else p
 
     @intrinsic
     def transform(typing, x, x_row, x_column, y, y_row, y_column, top, bottom, left, right, count):
         def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
             x, x_row, x_column, y, y_row, y_column, top, bottom, left, right, count = values
+            bits, flags, align = ir.IntType(lanes), ir.VectorType(ir.IntType(1), lanes), ir.IntType(32)(4)
+            zero = vector([0.0] * lanes)
+
+            def inside(low: ir.Value, high: ir.Value, i: int) -> ir.Value:
+                return builder.and_(builder.icmp_signed("<=", low, INT(i)), builder.icmp_signed("<", INT(i), high))
+
+            base, row, column = (x, x_row, x_column) if bounds == "x" else (y, y_row, y_column)
+            elsewhere = cgutils.alloca_once_value(builder, zero)
+            elsewhere.align = 4 * lanes
+            elsewhere = builder.ptrtoint(elsewhere, INT)
             some = builder.sub(builder.shl(INT(1), count), INT(1))
-            some = builder.select(builder.icmp_signed("<", count, INT(lanes)), some, INT(-1))
-            some = builder.trunc(some, bits)
-            size = q if bounds == "x" else p
+            some = builder.trunc(builder.select(builder.icmp_signed(">=", count, INT(lanes)), INT(-1), some), bits)
+            masks = [builder.bitcast(builder.select(inside(left, right, j), some, bits(0)), flags) for j in range(size)]
+            places, steps = [], []
+            for i in range(size):
+                there = inside(top, bottom, i)
+                places.append(builder.select(there, builder.add(base, builder.mul(row, INT(4 * i))), elsewhere))
+                steps.append(builder.select(there, builder.shl(column, INT(2)), INT(0)))
 
-            def within(low: ir.Value, high: ir.Value, value: ir.Value) -> list[ir.Value]:
-                inside = [
-                    builder.and_(builder.icmp_signed("<=", low, INT(i)), builder.icmp_signed("<", INT(i), high))
-                    for i in range(size)
-                ]
-                return [builder.select(i, value, bits(0)) for i in inside]
-
-            rows, columns = within(top, bottom, some), within(left, right, bits(-1))
-
-            def mask(i: int, j: int) -> ir.Value:
-                return builder.bitcast(builder.and_(rows[i], columns[j]), ir.VectorType(ir.IntType(1), lanes))
+            def place(i: int, j: int) -> ir.Value:
+                at = places[i]
+                for _ in range(j):
+                    at = builder.add(at, steps[i])
+                return builder.inttoptr(at, vector.as_pointer())
 
             def load(i: int, j: int) -> ir.Value:
-                place = _place(builder, vector, x, x_row, x_column, i, j)
                 if bounds == "y":
-                    return builder.load(place, align=4)
-                return builder.call(masked_load, [place, ir.IntType(32)(4), mask(i, j), vector([0.0] * lanes)])
+                    return builder.load(_place(builder, vector, x, x_row, x_column, i, j), align=4)
+                return builder.call(masked_load, [place(i, j), align, masks[j], zero])
 
             def store(value: ir.Value, i: int, j: int) -> None:
-                place = _place(builder, vector, y, y_row, y_column, i, j)
                 if bounds == "x":
-                    builder.store(value, place, align=4)
+                    builder.store(value, _place(builder, vector, y, y_row, y_column, i, j), align=4)
                 else:
-                    builder.call(masked_store, [value, place, ir.IntType(32)(4), mask(i, j)])
+                    builder.call(masked_store, [value, place(i, j), align, masks[j]])
 
-            flags, align = ir.VectorType(ir.IntType(1), lanes), ir.IntType(32)
             masked_load = cgutils.get_or_insert_function(
                 builder.module,
-                ir.FunctionType(vector, [vector.as_pointer(), align, flags, vector]),
+                ir.FunctionType(vector, [vector.as_pointer(), align.type, flags, vector]),
                 f"llvm.masked.load.v{lanes}f32.p0",
             )
             masked_store = cgutils.get_or_insert_function(
                 builder.module,
-                ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), align, flags]),
+                ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), align.type, flags]),
                 f"llvm.masked.store.v{lanes}f32.p0",
             )
             halves = [_times(builder, vector, matrix, [load(i, j) for i in range(q)]) for j in range(q)]

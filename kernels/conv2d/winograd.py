@@ -22,14 +22,12 @@ from ..arrays import empty_channels_last
 from ..registry import kernel
 from .filtering import transforms
 from .reference import conv2d_cost, conv2d_input_cost, conv2d_weight_cost
-from .winograd_loops import GROUP, PANEL, Filter, Grid, Layout, Plane, loops
+from .winograd_loops import GROUP, LINE, PANEL, Filter, Grid, Layout, Plane, loops
 from .winograd_tile import LANES
 
 Pair = tuple[int, int]
 
 F4 = np.dtype(np.float32)
-LINE = 16  # elements of a cache line
-
 
 TILES = 64  # in a block: then V is read for each panel of outputs as often as U for each block, per multiplication
 

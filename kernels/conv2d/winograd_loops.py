@@ -11,7 +11,8 @@ In the transposed convolution the phases are on the other side, as further outpu
 than phase 0: its polynomial is of a lower degree, 0 at infinity, where it needs no product.
 
 Memory is given by address, so that neither strides nor flags of arrays make another variant to compile. Vectors run
-along channels; tiles beyond an edge and channels that do not fill a vector are masked off by the transforms.
+along channels. A tile that reaches over an edge, or whose channels do not fill vectors, has a transform that masks off
+what is not there; the others have one without masks.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from ..matmul.tile import number_at, put_number
 from ..numba_config import njit, prange, renamed, specialise
 from . import winograd_tile
 from .filtering import transforms, transposed
-from .winograd_tile import LANES, SUMS, tile
+from .winograd_tile import LANES, SUMS, fetch, tile
 
+LINE = 16  # elements of a cache line
 PANEL = 4 * LANES  # output channels that are multiplied, and transformed back, at a time
 GROUP = SUMS // 2  # depths whose sums lie together in a weight gradient
 SLICE = 32  # depths of the filter that a thread transforms at a time
@@ -130,19 +132,22 @@ def loops(outputs: int, taps: int) -> Loops:
     variant = f"f{outputs}x{taps}"
     names: dict[str, Any] = {"OUTPUTS": outputs, "TAPS": taps, "N": n}
 
-    def bounded(name: str, matrix: Any, bounds: str) -> Any:
-        made = {"sandwich": simd.bounded_sandwich(matrix, LANES, bounds)}
-        return _external(_bounded_transform, f"{variant}_{name}", made)
-
-    def whole(name: str, matrix: Any) -> Any:
+    def transform(name: str, matrix: Any) -> Any:
         return _external(_transform, f"{variant}_{name}", {"sandwich": simd.sandwich(matrix, LANES)})
 
+    def both(name: str, matrix: Any, bounds: str) -> dict[str, Any]:
+        bounded = {"sandwich": simd.bounded_sandwich(matrix, LANES, bounds)}
+        return {
+            "transform": transform(name, matrix),
+            "transform_edge": _external(_bounded_transform, f"{variant}_{name}_edge", bounded),
+        }
+
     names["gather"] = _external(_gather, variant, names)
-    names["transform_y"] = bounded("y", at, "y")
-    names["transform_w"] = whole("w", g)
-    names["transform_w_back"] = whole("wb", transposed(g))
-    names["_read_x"] = specialise(_read, f"{variant}_x", {**names, "transform": bounded("x", bt, "x")})
-    names["_read_y"] = specialise(_read, f"{variant}_y", {**names, "transform": bounded("yb", transposed(at), "x")})
+    names["transform_w"] = transform("w", g)
+    names["transform_w_back"] = transform("wb", transposed(g))
+    names["_read_x"] = specialise(_read, f"{variant}_x", {**names, **both("x", bt, "x")})
+    names["_read_y"] = specialise(_read, f"{variant}_y", {**names, **both("yb", transposed(at), "x")})
+    names["_write"] = specialise(_write, variant, {**names, **both("y", at, "y")})
     for body in _INNER:
         names[body.__name__] = specialise(body, variant, names)  # each calls some of those before it
     return Loops(*[specialise(body, variant, names, parallel=True) for body in _OUTER])
@@ -151,12 +156,15 @@ def loops(outputs: int, taps: int) -> Loops:
 # --- what is compiled as C functions
 
 
-def _bounded_transform(x, x_row, x_column, y, y_row, y_column, top, bottom, left, right, count):
-    sandwich(x, x_row, x_column, y, y_row, y_column, top, bottom, left, right, count)
+def _bounded_transform(x, x_row, x_column, y, y_row, y_column, top, bottom, left, right, channels):
+    """All channels of a tile: where its edges are is worked out once for them."""
+    for c in range(0, channels, LANES):
+        sandwich(x + 4 * c, x_row, x_column, y + 4 * c, y_row, y_column, top, bottom, left, right, channels - c)
 
 
-def _transform(x, x_row, x_column, y, y_row, y_column):
-    sandwich(x, x_row, x_column, y, y_row, y_column)
+def _transform(x, x_row, x_column, y, y_row, y_column, channels):
+    for c in range(0, channels, LANES):
+        sandwich(x + 4 * c, x_row, x_column, y + 4 * c, y_row, y_column)
 
 
 def _gather(w, row, column, by_out, lanes, rows, columns, block):
@@ -208,6 +216,24 @@ def vectors_of(channels):
 
 
 @njit
+def place_of(grid, tile):
+    """Image, row and column of a tile."""
+    image, place = divmod(tile, grid.down * grid.across)
+    return image, place // grid.across, place % grid.across
+
+
+@njit
+def after(grid, image, i, j):
+    """The place of the next tile. Three divisions would take as long as a transform's arithmetic."""
+    j += 1
+    if j == grid.across:
+        i, j = i + 1, 0
+        if i == grid.down:
+            image, i = image + 1, 0
+    return image, i, j
+
+
+@njit
 def phase_of(index, step):
     """Row and column of a phase. Those of row 0 follow one another, and so do those of column 0."""
     return (1 - (index + 1) // 2 % 2, index // 2) if step == 2 else (0, 0)
@@ -225,7 +251,7 @@ OUTPUTS = TAPS = N = 0
 sandwich: Any = None
 gather: Any = None
 transform: Any = None
-transform_y: Any = None
+transform_edge: Any = None
 transform_w: Any = None
 transform_w_back: Any = None
 _read_x: Any = None
@@ -234,32 +260,33 @@ _read_y: Any = None
 
 def _read(plane, grid, first, count, v, row, point):
     """Transform ``count`` tiles from ``first`` on, all phases, into rows of v (points, tiles, phases x channels)."""
-    step = plane.step
-    for t in range(count):
-        image, place = divmod(first + t, grid.down * grid.across)
-        i, j = divmod(place, grid.across)
-        for phase in range(step * step):
-            a, b = phase_of(phase, step)
-            top = i * OUTPUTS * step + plane.top + a
-            left = j * OUTPUTS * step + plane.left + b
-            source = plane.data + 4 * (image * plane.by_image + top * plane.by_row + left * plane.by_column)
+    step, whole = plane.step, plane.channels % LANES == 0
+    down, across = step * plane.by_row, step * plane.by_column
+    for phase in range(step * step):
+        a, b = phase_of(phase, step)
+        top, left = plane.top + a, plane.left + b
+        corner = plane.data + 4 * (top * plane.by_row + left * plane.by_column)
+        first_row, rows = -(top // step), (plane.height - 1 - top) // step + 1
+        first_column, columns = -(left // step), (plane.width - 1 - left) // step + 1
+        image, i, j = place_of(grid, first)
+        source = corner + 4 * (image * plane.by_image + OUTPUTS * (i * down + j * across))
+        for t in range(count):
             target = v + 4 * (t * row + phase * plane.channels)
-            first_row, rows = -(top // step), (plane.height - 1 - top) // step + 1
-            first_column, columns = -(left // step), (plane.width - 1 - left) // step + 1
-            for c in range(0, plane.channels, LANES):
-                transform(
-                    source + 4 * c,
-                    step * plane.by_row,
-                    step * plane.by_column,
-                    target + 4 * c,
-                    N * point,
-                    point,
-                    first_row,
-                    rows,
-                    first_column,
-                    columns,
-                    plane.channels - c,
-                )
+            low, high = first_row - i * OUTPUTS, rows - i * OUTPUTS
+            begin, end = first_column - j * OUTPUTS, columns - j * OUTPUTS
+            image, i, j = after(grid, image, i, j)
+            ahead = corner + 4 * (image * plane.by_image + OUTPUTS * (i * down + j * across))
+            known = (TAPS - 1) * across if j else 0  # what the tile to the left has read
+            for r in range(N):
+                for element in range(known, N * across, LINE):
+                    fetch(ahead + 4 * (r * down + element))
+            if whole and low <= 0 and high >= N and begin <= 0 and end >= N:
+                transform(source, down, across, target, N * point, point, plane.channels)
+            else:
+                transform_edge(
+                    source, down, across, target, N * point, point, low, high, begin, end, plane.channels
+                )  # fmt: skip
+            source = ahead
 
 
 def _depths(plane, p, depth):
@@ -283,31 +310,24 @@ def _write(plane, grid, first, count, m, wide, point, phase, channel, channels):
 
     With a tap less, the same inputs are those of outputs that lie one step further up or left.
     """
-    step = plane.step
+    step, whole = plane.step, channels % LANES == 0
+    down, across = step * plane.by_row, step * plane.by_column
     a, b = phase_of(phase, step)
-    a, b = a - step * plane.odd * a, b - step * plane.odd * b
+    top, left = plane.top + a - step * plane.odd * a, plane.left + b - step * plane.odd * b
+    corner = plane.data + 4 * (top * plane.by_row + left * plane.by_column + channel)
+    first_row, rows = -(top // step), (plane.height - 1 - top) // step + 1
+    first_column, columns = -(left // step), (plane.width - 1 - left) // step + 1
+    image, i, j = place_of(grid, first)
     for t in range(count):
-        image, place = divmod(first + t, grid.down * grid.across)
-        i, j = divmod(place, grid.across)
-        top = i * OUTPUTS * step + plane.top + a
-        left = j * OUTPUTS * step + plane.left + b
-        target = plane.data + 4 * (image * plane.by_image + top * plane.by_row + left * plane.by_column + channel)
-        first_row, rows = -(top // step), (plane.height - 1 - top) // step + 1
-        first_column, columns = -(left // step), (plane.width - 1 - left) // step + 1
-        for k in range(0, channels, LANES):
-            transform_y(
-                m + 4 * (t * wide + k),
-                N * point,
-                point,
-                target + 4 * k,
-                step * plane.by_row,
-                step * plane.by_column,
-                first_row,
-                rows,
-                first_column,
-                columns,
-                channels - k,
-            )
+        source = m + 4 * t * wide
+        target = corner + 4 * (image * plane.by_image + OUTPUTS * (i * down + j * across))
+        low, high = first_row - i * OUTPUTS, rows - i * OUTPUTS
+        begin, end = first_column - j * OUTPUTS, columns - j * OUTPUTS
+        if whole and low <= 0 and high >= OUTPUTS and begin <= 0 and end >= OUTPUTS:
+            transform(source, N * point, point, target, down, across, channels)
+        else:
+            transform_edge(source, N * point, point, target, down, across, low, high, begin, end, channels)
+        image, i, j = after(grid, image, i, j)
 
 
 def _convolve_part(x, y, grid, layout, u, bias, between, depth, v, m, thread, threads):
@@ -360,7 +380,7 @@ def _filter_slice(w, filter, layout, u, depth, start, out_phase, first, columns)
             place, lanes = w + 4 * (corner + k * filter.by_out), min(LANES, filter.outs - k)
             gather(place, row, column, filter.by_out, lanes, down, across, block.ctypes.data)
             target = u + 4 * ((out_phase * wide + first) * depth + d * columns + k - first)
-            transform_w(block.ctypes.data, TAPS * LANES, LANES, target, N * layout.u, layout.u)
+            transform_w(block.ctypes.data, TAPS * LANES, LANES, target, N * layout.u, layout.u, LANES)
 
 
 def _filter_part(w, filter, layout, u, depth, phases, start):
@@ -433,7 +453,7 @@ def _finish_panel(sums, size, parts, w, filter, depth, start, first, columns):
         for k in range(first, min(first + columns, filter.outs), LANES):
             source = sums.ctypes.data + 4 * (total + (d - start) * columns + k - first)
             between = GROUP * columns
-            transform_w_back(source, N * between, between, block.ctypes.data, TAPS * LANES, LANES)
+            transform_w_back(source, N * between, between, block.ctypes.data, TAPS * LANES, LANES, LANES)
             corner = k * filter.by_out + c * filter.by_in
             for lane in range(min(LANES, filter.outs - k)):
                 for i in range(down):
@@ -460,7 +480,6 @@ def _finish(sums, size, parts, w, filter, depth):
 _INNER = (
     _depths,
     _is_zero,
-    _write,
     _filter_slice,
     _filter_part,
     _convolve_part,

@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .. import simd
+from ..vectors import prefetch
 
 WIDTH = simd.machine_width()
 LANES = WIDTH.lanes
@@ -103,3 +104,14 @@ def tile(typing, a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, ve
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 13), emit
+
+
+@intrinsic
+def fetch(typing, address):
+    """Ask for the line at an address, which need not be one."""
+
+    def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
+        prefetch(builder, builder.inttoptr(values[0], BYTES))
+        return context.get_dummy_value()
+
+    return types.void(types.int64), emit
