@@ -97,5 +97,5 @@ def test_an_evaluation_says_where_it_looks_only_if_it_looks() -> None:
     assert 0 <= found["in_field"] <= 1
     blind = recipe(attention="none")
     assert "in_field" not in blind.evaluate()
-    with pytest.raises(ValueError, match="told is a share"):
+    with pytest.raises(ValueError, match="told must be from 0 to 1, got 2"):
         recipe(told=2.0)

@@ -28,10 +28,14 @@ Pool = Literal["class", "mean"]
 def patches(x: Tensor, size: int) -> Tensor:
     """Images (N, C, H, W) as rows of patches (N, H/size * W/size, C * size * size), in reading order."""
     n, c, height, width = x.shape
-    if height % size or width % size:
-        raise ValueError(f"ViT: patches of {size} pixels do not divide an image of {height} x {width}")
+    _check_divides(size, height, width)
     grid = x.reshape(n, c, height // size, size, width // size, size)
     return grid.permute(0, 2, 4, 1, 3, 5).reshape(n, -1, c * size * size)
+
+
+def _check_divides(size: int, height: int, width: int) -> None:
+    if height % size or width % size:
+        raise ValueError(f"ViT: patches of {size} pixels do not divide an image of {height} x {width}")
 
 
 class ViT(nn.Module):
@@ -56,6 +60,7 @@ class ViT(nn.Module):
         pool: Pool = "class",
     ) -> None:
         super().__init__()
+        _check_divides(patch, *shape[1:])
         channels, self.patch, self.pool = shape[0], patch, pool
         self.grid = shape[1] // patch, shape[2] // patch
         self.embed = nn.Linear(channels * patch * patch, width)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,19 +17,19 @@ from ..device import Device
 from ..rng import Generator, manual_seed
 
 
-def setting(default: Any, help: str) -> Any:
-    """A field of a Config, with what ``--help`` says of it."""
-    return field(default=default, metadata={"help": help})
+def setting(default: Any, help: str, *, least: float | None = None, most: float | None = None) -> Any:
+    """A field of a Config, with what ``--help`` says of it, and the range that ``configure`` holds it to."""
+    return field(default=default, metadata={"help": help, "least": least, "most": most})
 
 
 @dataclass(frozen=True)
 class Config:
     """Settings that every recipe has. A recipe's own ``Config`` adds to them; each field is a ``--set`` option."""
 
-    steps: int = setting(1000, "training steps")
-    batch_size: int = setting(128, "rows in a mini-batch")
-    learning_rate: float = setting(1e-3, "peak learning rate")
-    evaluate_every: int = setting(0, "steps between previews and checkpoints; 0: ten in a run")
+    steps: int = setting(1000, "training steps", least=1)
+    batch_size: int = setting(128, "rows in a mini-batch", least=1)
+    learning_rate: float = setting(1e-3, "peak learning rate", least=0)
+    evaluate_every: int = setting(0, "steps between previews and checkpoints; 0: ten in a run", least=0)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ class Recipe(ABC):
         if data not in cls.data_names:
             raise ValueError(f"{cls.name} does not train on {data!r}; it does on: {', '.join(cls.data_names)}")
         choices = cls.presets[preset]
-        return replace(choices[data] if data in choices else choices["*"], **changes)
+        config = replace(choices[data] if data in choices else choices["*"], **changes)
+        _check_ranges(config)
+        return config
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -128,6 +130,15 @@ class Recipe(ABC):
             raise ValueError(f"the checkpoint and the recipe {self.name} differ in: {', '.join(sorted(missing))}")
         for key, part in own.items():
             part.load_state_dict(state[key])
+
+
+def _check_ranges(config: Any) -> None:
+    for f in fields(config):
+        value, least, most = getattr(config, f.name), f.metadata.get("least"), f.metadata.get("most")
+        if (least is None or value >= least) and (most is None or value <= most):
+            continue
+        allowed = f"{least:g} or more" if most is None else f"from {least:g} to {most:g}"
+        raise ValueError(f"{f.name} must be {allowed}, got {value}")
 
 
 class TextRecipe(Recipe):

@@ -41,32 +41,30 @@ from .judges import evaluating
 class GPTConfig(Config):
     """Settings of GPT."""
 
-    layers: int = setting(4, "blocks")
-    heads: int = setting(4, "heads of attention in each")
-    width: int = setting(128, "numbers that stand for a token")
-    block: int = setting(64, "longest sequence, in tokens")
+    layers: int = setting(4, "blocks", least=1)
+    heads: int = setting(4, "heads of attention in each", least=1)
+    width: int = setting(128, "numbers that stand for a token", least=1)
+    block: int = setting(64, "longest sequence, in tokens", least=1)
     positions: Literal["learned", "rotary"] = setting("learned", "how tokens know their place")
     bias: bool = setting(True, "biases in dense layers and norms")
-    dropout: float = setting(0.0, "dropout on embeddings, attention and residuals")
+    dropout: float = setting(0.0, "dropout on embeddings, attention and residuals", least=0, most=1)
     tokenizer: Literal["char", "bpe"] = setting("char", "characters, or byte pairs learnt from the training text")
-    vocabulary: int = setting(1024, "bpe: number of tokens")
-    minimum_rate: float = setting(1e-4, "learning rate at the end of the cosine")
-    warmup_steps: int = setting(100, "steps in which the learning rate grows from 0")
-    beta2: float = setting(0.99, "AdamW's average of squared gradients")
-    weight_decay: float = setting(0.1, "AdamW's decay of matrices and embeddings")
-    clip_gradients: float = setting(1.0, "largest norm of the gradient; 0: any")
-    accumulate: int = setting(1, "mini-batches in a step")
-    digits: int = setting(2, "addition: digits of the two numbers")
+    vocabulary: int = setting(1024, "bpe: number of tokens", least=1)
+    minimum_rate: float = setting(1e-4, "learning rate at the end of the cosine", least=0)
+    warmup_steps: int = setting(100, "steps in which the learning rate grows from 0", least=0)
+    beta2: float = setting(0.99, "AdamW's average of squared gradients", least=0, most=1)
+    weight_decay: float = setting(0.1, "AdamW's decay of matrices and embeddings", least=0)
+    clip_gradients: float = setting(1.0, "largest norm of the gradient; 0: any", least=0)
+    accumulate: int = setting(1, "mini-batches in a step", least=1)
+    digits: int = setting(2, "addition: digits of the two numbers", least=1)
     start: str = setting("", "run folder of a gpt to fine-tune; empty: begin anew")
-    lora: int = setting(0, "start: rank of the trained change of attention's matrices; 0: train all weights")
+    lora: int = setting(0, "start: rank of the trained change of attention's matrices; 0: train all weights", least=0)
     lora_alpha: float = setting(16.0, "lora: its weight, divided by the rank")
     hold_out: bool = setting(False, "leave the validation rows out of training, for a curve on them")
 
     def __post_init__(self) -> None:
         if self.lora and not self.start:
             raise ValueError("lora changes trained weights: it needs start, the run folder to take them from")
-        if self.accumulate < 1:
-            raise ValueError(f"accumulate must be 1 or more, got {self.accumulate}")
 
 
 ARCHITECTURE = ("layers", "heads", "width", "block", "positions", "bias")

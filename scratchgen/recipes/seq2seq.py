@@ -32,19 +32,17 @@ class Seq2SeqConfig(TranslationConfig):
     """Settings of the recurrent models."""
 
     cell: Literal["rnn", "gru", "lstm"] = setting("gru", "the recurrent layers")
-    embedding: int = setting(32, "numbers that stand for a token")
-    hidden: int = setting(96, "size of a state, in each direction")
-    layers: int = setting(1, "recurrent layers of the encoder, and of the decoder")
+    embedding: int = setting(32, "numbers that stand for a token", least=1)
+    hidden: int = setting(96, "size of a state, in each direction", least=1)
+    layers: int = setting(1, "recurrent layers of the encoder, and of the decoder", least=1)
     attention: Literal["additive", "general", "dot", "none"] = setting("additive", "how states are compared")
     feeding: bool = setting(False, "feed what attention found into the next step; training is slower then")
-    told: float = setting(1.0, "share of target tokens that are told at the end of training; the rest it writes itself")
+    told: float = setting(
+        1.0, "share of target tokens that are told at the end of training; the rest it writes itself", least=0, most=1
+    )
     tied: bool = setting(False, "the last dense layer is the target embedding")
-    warmup_steps: int = setting(50, "steps in which the learning rate grows from 0, to fall by a cosine")
-    weight_decay: float = setting(0.0, "AdamW's decay")
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.told <= 1:
-            raise ValueError(f"told is a share, from 0 to 1, got {self.told}")
+    warmup_steps: int = setting(50, "steps in which the learning rate grows from 0, to fall by a cosine", least=0)
+    weight_decay: float = setting(0.0, "AdamW's decay", least=0)
 
 
 TASK = Seq2SeqConfig(steps=312, batch_size=64, learning_rate=4e-3)

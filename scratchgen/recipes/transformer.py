@@ -26,28 +26,32 @@ from scratchgen.models.transformer import Transformer, Writer
 from .base import Reference, setting
 from .translation import TranslationConfig, TranslationRecipe
 
+PARTS = 20  # of the training; a checkpoint for the average may be taken at the end of each
+
 
 @dataclass(frozen=True)
 class TransformerConfig(TranslationConfig):
     """Settings of the Transformer."""
 
-    width: int = setting(64, "numbers that stand for a token")
-    heads: int = setting(4, "heads of attention in each block")
-    layers: int = setting(2, "blocks of the encoder, and of the decoder")
-    hidden: int = setting(128, "width between the two dense layers of a block")
+    width: int = setting(64, "numbers that stand for a token", least=1)
+    heads: int = setting(4, "heads of attention in each block", least=1)
+    layers: int = setting(2, "blocks of the encoder, and of the decoder", least=1)
+    hidden: int = setting(128, "width between the two dense layers of a block", least=1)
     positions: Literal["sinusoidal", "learned", "rotary"] = setting("sinusoidal", "how tokens know their place")
     norm_first: bool = setting(
         True, "norms before the parts of a block; after them, as in the paper, needs more warm-up"
     )
     tied: Literal["none", "target", "all"] = setting("target", "what shares its matrix with the last dense layer")
     schedule: Literal["noam", "cosine"] = setting("cosine", "the learning rate's fall after the warm-up")
-    warmup_steps: int = setting(200, "steps in which the learning rate grows from 0")
+    warmup_steps: int = setting(200, "steps in which the learning rate grows from 0", least=1)
     averaged: int = setting(
-        0, "evaluate the mean of so many checkpoints, each a twentieth of the training apart; 0: the last"
+        0,
+        "evaluate the mean of so many checkpoints, a twentieth of the training apart; 0: the last",
+        least=0,
+        most=PARTS,
     )
 
 
-PARTS = 20  # of the training; a checkpoint for the average may be taken at the end of each
 LONGEST = 512  # tokens that there are places for
 
 TASK = TransformerConfig(steps=4000, batch_size=64, learning_rate=2e-3)

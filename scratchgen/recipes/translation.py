@@ -40,15 +40,15 @@ from .translation_scores import bleu, commonest, most_similar
 class TranslationConfig(Config):
     """Settings of all models of pairs."""
 
-    dropout: float = setting(0.0, "dropout")
+    dropout: float = setting(0.0, "dropout", least=0, most=1)
     tokenizer: Literal["own", "bpe"] = setting(
         "own", "the dataset's own characters or words, or byte pairs of both texts"
     )
-    vocabulary: int = setting(4000, "bpe: number of tokens")
-    label_smoothing: float = setting(0.0, "part of a token that is spread over all tokens in the loss")
-    clip_gradients: float = setting(1.0, "largest norm of the gradient; 0: any")
-    beams: int = setting(5, "hypotheses kept by beam search in the evaluation of translations")
-    length_penalty: float = setting(0.6, "alpha of beam search: the larger, the longer")
+    vocabulary: int = setting(4000, "bpe: number of tokens", least=1)
+    label_smoothing: float = setting(0.0, "part of a token that is spread over all tokens in the loss", least=0, most=1)
+    clip_gradients: float = setting(1.0, "largest norm of the gradient; 0: any", least=0)
+    beams: int = setting(5, "hypotheses kept by beam search in the evaluation of translations", least=1)
+    length_penalty: float = setting(0.6, "alpha of beam search: the larger, the longer", least=0)
     hold_out: bool = setting(False, "leave the validation rows out of training, for a curve on them")
 
 

@@ -32,19 +32,19 @@ from .judges import evaluating
 class ViTConfig(Config):
     """Settings of the vision transformer."""
 
-    patch: int = setting(4, "side of a patch, in pixels")
-    layers: int = setting(4, "blocks")
-    heads: int = setting(4, "heads of attention in each")
-    width: int = setting(64, "numbers that stand for a patch")
-    hidden: int = setting(128, "width between the two dense layers of a block")
-    dropout: float = setting(0.1, "dropout on embeddings, attention and residuals")
+    patch: int = setting(4, "side of a patch, in pixels", least=1)
+    layers: int = setting(4, "blocks", least=1)
+    heads: int = setting(4, "heads of attention in each", least=1)
+    width: int = setting(64, "numbers that stand for a patch", least=1)
+    hidden: int = setting(128, "width between the two dense layers of a block", least=1)
+    dropout: float = setting(0.1, "dropout on embeddings, attention and residuals", least=0, most=1)
     pool: Literal["class", "mean"] = setting("class", "what is classified: a class token, or the mean of all patches")
-    label_smoothing: float = setting(0.1, "part of a label that is spread over all classes")
-    shift: int = setting(0, "pixels by which training images are moved at most, in both directions")
+    label_smoothing: float = setting(0.1, "part of a label that is spread over all classes", least=0, most=1)
+    shift: int = setting(0, "pixels by which training images are moved at most, in both directions", least=0)
     mirror: bool = setting(False, "swap left and right in half of the training images, drawn at random")
-    warmup_steps: int = setting(100, "steps in which the learning rate grows from 0")
-    weight_decay: float = setting(0.05, "AdamW's decay of matrices")
-    clip_gradients: float = setting(1.0, "largest norm of the gradient; 0: any")
+    warmup_steps: int = setting(100, "steps in which the learning rate grows from 0", least=0)
+    weight_decay: float = setting(0.05, "AdamW's decay of matrices", least=0)
+    clip_gradients: float = setting(1.0, "largest norm of the gradient; 0: any", least=0)
     hold_out: bool = setting(False, "leave the validation rows out of training, for a curve on them")
 
 
