@@ -82,8 +82,9 @@ class Library:
 
     # What one library has in one piece. Here are the two pieces.
 
-    def group_norm_silu(self, x: Any, groups: int, weight: Any, bias: Any) -> Any:
-        """silu(group_norm(x))."""
+    def group_norm_silu(self, x: Any, groups: int, weight: Any, bias: Any, shift: Any = None) -> Any:
+        """silu(group_norm(x)); a ``shift`` (N, C) is added to the images x first."""
+        x = x if shift is None else x + shift[:, :, None, None]
         return self.F.silu(self.F.group_norm(x, groups, weight, bias))
 
     def layer_norm_residual(self, x: Any, residual: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
@@ -102,6 +103,17 @@ class Library:
     def linear_residual(self, x: Any, weight: Any, bias: Any, residual: Any) -> Any:
         """linear(x) + residual."""
         return self.F.linear(x, weight, bias) + residual
+
+    def pixelwise_relu(self, x: Any, weight: Any, bias: Any) -> Any:
+        """relu of a 1x1 convolution with ``weight`` (outputs, inputs)."""
+        return self.F.relu(self.F.conv2d(x, weight[:, :, None, None], bias))
+
+    def affine_coupling(self, a: Any, b: Any, h: Any) -> tuple[Any, Any]:
+        """(a + shift) * sigmoid(raw + 2) before b, and the sum of the scales' logarithms; ``h``: shift before raw."""
+        shift, raw = h.chunk(2, 1)
+        raw = raw + 2
+        log_det = self.F.logsigmoid(raw).flatten(1).sum(1)
+        return self.module.cat([(a + shift) * self.module.sigmoid(raw), b], 1), log_det
 
     def batch_norm_relu(self, norm: Any, x: Any, slope: float = 0.0) -> Any:
         """leaky_relu(norm(x)) in training, relu without a ``slope``; ``norm`` is a module."""
@@ -135,8 +147,8 @@ class Scratchgen(Library):
     def backward(self, outputs: Sequence[Any], cotangents: Sequence[Any]) -> None:
         self.module.backward(outputs, cotangents)
 
-    def group_norm_silu(self, x: Any, groups: int, weight: Any, bias: Any) -> Any:
-        return self.F.group_norm_silu(x, groups, weight, bias)
+    def group_norm_silu(self, x: Any, groups: int, weight: Any, bias: Any, shift: Any = None) -> Any:
+        return self.F.group_norm_silu(x, groups, weight, bias, shift=shift)
 
     def linear_gelu(self, x: Any, weight: Any, bias: Any) -> Any:
         return self.F.linear_activation(x, weight, bias, activation="gelu")
@@ -146,6 +158,13 @@ class Scratchgen(Library):
 
     def linear_residual(self, x: Any, weight: Any, bias: Any, residual: Any) -> Any:
         return self.F.linear_activation(x, weight, bias, residual)
+
+    def pixelwise_relu(self, x: Any, weight: Any, bias: Any) -> Any:
+        pixels = x.permute(0, 2, 3, 1)
+        return self.F.linear_activation(pixels, weight, bias, activation="relu").permute(0, 3, 1, 2)
+
+    def affine_coupling(self, a: Any, b: Any, h: Any) -> tuple[Any, Any]:
+        return self.F.affine_coupling(a, b, h)
 
     def batch_norm_relu(self, norm: Any, x: Any, slope: float = 0.0) -> Any:
         norm.num_batches_tracked.add_(1)

@@ -7,6 +7,7 @@ from . import (  # isort: skip  # each folder registers its op's kernels
     activation as activation,
     adam as adam,
     add as add,
+    affine_coupling as affine_coupling,
     attention as attention,
     batch_norm as batch_norm,
     batch_norm_eval as batch_norm_eval,

@@ -72,6 +72,7 @@ LAYERS: dict[str, tuple[Callable[[], Flow], tuple[int, ...], int]] = {  # name -
     "shuffle": (lambda: glow.Permute(4, "shuffle"), (4, 2, 2), 0),
     "1x1 convolution": (lambda: glow.InvertibleConv(4), (4, 2, 2), 0),
     "1x1 convolution, factored": (lambda: glow.FactoredConv(4), (4, 2, 2), 0),
+    "actnorm and 1x1 convolution": (lambda: glow.NormalisedConv(ActNorm(4), glow.InvertibleConv(4)), (4, 2, 2), 0),
     "affine coupling": (lambda: glow.ChannelCoupling(glow.CouplingNetwork(2, 4, 6)), (4, 2, 2), 0),
     "affine coupling, condition": (lambda: glow.ChannelCoupling(glow.CouplingNetwork(5, 4, 6)), (4, 2, 2), 3),
     "additive coupling": (lambda: glow.ChannelCoupling(glow.CouplingNetwork(2, 2, 6), "additive"), (4, 2, 2), 0),
@@ -161,16 +162,28 @@ def test_actnorm_standardises_the_first_batch_and_no_other(shape: tuple[int, ...
 
 
 def test_actnorm_within_the_filters_is_that_after_the_convolution() -> None:
+    """The coupling network, and actnorm before the 1x1 convolution, beside the layers one after the other."""
     sg.manual_seed(0)
     network, x = glow.CouplingNetwork(2, 4, 6), 3 + sg.randn(16, 2, 5, 5)
-    conv, norm = network.first, network.norm1
-    rows = network._normalised(x, conv, norm).transpose(0, 1).flatten(1)  # the first batch sets the actnorm
-    np.testing.assert_allclose(rows.mean(1).numpy(force=True), 0, atol=1e-5)
-    np.testing.assert_allclose(rows.std(1, correction=0).numpy(force=True), 1, atol=1e-4)
+    network(x)  # the first batch sets both actnorms
+    first = array(network.norm1(network.first(x))[0]).swapaxes(0, 1).reshape(6, -1)
+    np.testing.assert_allclose(first.mean(1), 0, atol=1e-5)
+    np.testing.assert_allclose(first.std(1), 1, atol=1e-4)
     with sg.no_grad():
-        norm.log_scale.add_(0.3)
-        again, apart = network._normalised(2 * x, conv, norm), norm(conv(2 * x))[0]
-    np.testing.assert_allclose(again.numpy(), apart.numpy(), rtol=1e-4, atol=1e-5)
+        for parameter in network.parameters():
+            parameter.add_(0.3 * sg.randn(parameter.shape))
+    apart = 2 * x
+    for conv, norm in ((network.first, network.norm1), (network.second, network.norm2)):
+        apart = sg.relu(norm(conv(apart))[0])
+    np.testing.assert_allclose(array(network(2 * x)), array(network.last(apart)), rtol=1e-4, atol=1e-4)
+    norm, conv = ActNorm(4), glow.FactoredConv(4)
+    both, x = glow.NormalisedConv(norm, conv), 3 + sg.randn(16, 4, 5, 5)
+    both(x)
+    assert norm.initialised.item()
+    y, log_det = norm(2 * x)
+    y, own = conv(y)
+    for one, other in zip(both(2 * x), (y, log_det + own), strict=True):
+        np.testing.assert_allclose(array(one), array(other), rtol=1e-4, atol=1e-5)
 
 
 def test_actnorm_remembers_that_it_has_started() -> None:

@@ -35,25 +35,19 @@ def glow(L: Library, *, side: int, steps: int, width: int, batch: int) -> Traini
 def _flow(L: Library, steps: int, width: int) -> Any:
     nn, F = L.nn, L.F
 
-    def per_channel(x: Any) -> Any:
-        return x.reshape(1, -1, 1, 1)
-
     def scaled_conv(x: Any, conv: Any, scale: Any, bias: Any) -> Any:
         """A scale for each channel after the convolution, which is put into the filters."""
         return F.conv2d(x, conv.weight * scale[:, None, None, None], bias * scale, padding=conv.padding)
 
     class ActNorm(nn.Module):  # type: ignore[name-defined,misc]  # mypy: the library is known at run time
-        """After its first batch, which is not part of a step."""
+        """After its first batch, which is not part of a step. What follows or precedes takes it into its filters."""
 
         def __init__(self, channels: int) -> None:
             super().__init__()
             self.bias, self.log_scale = (nn.Parameter(L.zeros(channels)) for _ in range(2))
 
-        def forward(self, x: Any) -> Any:
-            return (x + per_channel(self.bias)) * per_channel(L.exp(self.log_scale))
-
     class Mix(nn.Module):  # type: ignore[name-defined,misc]
-        """The invertible 1x1 convolution."""
+        """Actnorm and the invertible 1x1 convolution."""
 
         def __init__(self, channels: int) -> None:
             super().__init__()
@@ -61,10 +55,11 @@ def _flow(L: Library, steps: int, width: int) -> Any:
             self.lower, self.upper = (nn.Parameter(0.1 * L.randn(channels, channels)) for _ in range(2))
             self.log_s = nn.Parameter(L.zeros(channels))
 
-        def forward(self, x: Any) -> Any:
+        def forward(self, x: Any, norm: Any) -> Any:
             one = L.eye(len(self.log_s))
             low, up = self.lower.tril(-1) + one, self.upper.triu(1) + one * L.exp(self.log_s)
-            return F.conv2d(x, (self.permutation @ (low @ up))[:, :, None, None])
+            weight = self.permutation @ (low @ up) * L.exp(norm.log_scale)
+            return F.conv2d(x, weight[:, :, None, None], weight @ norm.bias)
 
     class ZeroConv(nn.Module):  # type: ignore[name-defined,misc]
         """The paper's last convolution. Not zero here: at zero it would hide what comes before it from the check."""
@@ -89,9 +84,9 @@ def _flow(L: Library, steps: int, width: int) -> Any:
         def forward(self, x: Any) -> tuple[Any, Any]:
             a, b = x.chunk(2, 1)
             h = F.relu(scaled_conv(b, self.first, L.exp(self.norm1.log_scale), self.norm1.bias))
-            h = F.relu(scaled_conv(h, self.second, L.exp(self.norm2.log_scale), self.norm2.bias))
-            shift, raw = self.last(h).chunk(2, 1)
-            return L.cat([(a + shift) * L.sigmoid(raw + 2), b], 1), F.logsigmoid(raw + 2).flatten(1).sum(1)
+            scale = L.exp(self.norm2.log_scale)
+            h = L.pixelwise_relu(h, self.second.weight.flatten(1) * scale[:, None], self.norm2.bias * scale)
+            return L.affine_coupling(a, b, self.last(h))
 
     class Flow(nn.Module):  # type: ignore[name-defined,misc]
         def __init__(self) -> None:
@@ -111,7 +106,7 @@ def _flow(L: Library, steps: int, width: int) -> Any:
                 x = F.pixel_unshuffle(x, 2)
                 pixels = x.shape[2] * x.shape[3]
                 for norm, mix, coupling in level:
-                    x, log_det = coupling(mix(norm(x)))
+                    x, log_det = coupling(mix(x, norm))
                     log_p = log_p + log_det + pixels * (norm.log_scale.sum() + mix.log_s.sum())
                 if level is self.levels[0]:  # half of the channels leave
                     x, z = x.chunk(2, 1)

@@ -63,9 +63,13 @@ class InvertibleConv(Flow):
         super().__init__()
         self.weight = nn.Parameter(sg.tensor(_rotation(channels)))
 
+    def matrix(self) -> tuple[Tensor, Tensor]:
+        """W, and log |det W|."""
+        return self.weight, sg.linalg.slogdet(self.weight).logabsdet
+
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        pixels = math.prod(x.shape[2:])
-        return _mix(x, self.weight), no_change(x, pixels * sg.linalg.slogdet(self.weight).logabsdet)
+        weight, log_det = self.matrix()
+        return _mix(x, weight), no_change(x, math.prod(x.shape[2:]) * log_det)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return _mix(z, sg.linalg.inv(self.weight))
@@ -95,10 +99,14 @@ class FactoredConv(Flow):
         one = sg.eye(len(self.sign), dtype=self.sign.dtype, device=self.sign.device)
         return self.lower.tril(-1) + one, self.upper.triu(1) + one * (self.sign * sg.exp(self.log_s))
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def matrix(self) -> tuple[Tensor, Tensor]:
+        """W, and log |det W|."""
         low, up = self._triangles()
-        pixels = math.prod(x.shape[2:])
-        return _mix(x, self.permutation @ (low @ up)), no_change(x, pixels * self.log_s.sum())
+        return self.permutation @ (low @ up), self.log_s.sum()
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        weight, log_det = self.matrix()
+        return _mix(x, weight), no_change(x, math.prod(x.shape[2:]) * log_det)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         low, up = self._triangles()
@@ -112,18 +120,40 @@ def _rotation(channels: int) -> np.ndarray:
     return q.astype(np.float32)
 
 
-def _mix(x: Tensor, weight: Tensor) -> Tensor:
-    """``weight`` times the channels of each pixel, or times each row of numbers."""
-    return F.linear(x, weight) if x.ndim == 2 else F.conv2d(x, weight[:, :, None, None])
+def _mix(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``weight`` times the channels of each pixel, or times each row of numbers, plus ``bias``."""
+    return F.linear(x, weight, bias) if x.ndim == 2 else F.conv2d(x, weight[:, :, None, None], bias)
 
 
-def permutation(channels: int, kind: Permutation) -> Flow:
-    """The layer that decides which channels a coupling changes: one of the four."""
+class NormalisedConv(Flow):
+    """Actnorm and the 1x1 convolution that follows it, as one: W (s (x + b)) = (W s) x + (W s) b."""
+
+    def __init__(self, norm: ActNorm, conv: InvertibleConv | FactoredConv) -> None:
+        super().__init__()
+        self.norm = norm
+        self.conv = conv
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        norm = self.norm
+        if norm.needs_batch:
+            norm.initialise(x)
+        matrix, log_det = self.conv.matrix()
+        weight = matrix * sg.exp(norm.log_scale)
+        log_det = math.prod(x.shape[2:]) * (log_det + norm.log_scale.sum())
+        return _mix(x, weight, weight @ norm.bias), no_change(x, log_det)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.norm.inverse(self.conv.inverse(z))
+
+
+def normalised(channels: int, kind: Permutation) -> list[Flow]:
+    """Actnorm, and the layer that decides which channels a coupling changes: one of the four."""
+    norm = ActNorm(channels)
     if kind == "conv":
-        return FactoredConv(channels)
+        return [NormalisedConv(norm, FactoredConv(channels))]
     if kind == "plain-conv":
-        return InvertibleConv(channels)
-    return Permute(channels, kind)
+        return [NormalisedConv(norm, InvertibleConv(channels))]
+    return [norm, Permute(channels, kind)]
 
 
 # --- the coupling
@@ -168,15 +198,20 @@ class CouplingNetwork(nn.Module):
             nn.init.normal_(conv.weight, std=0.05)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.dropout(F.relu(self._normalised(x, self.first, self.norm1)))
-        return self.last(F.relu(self._normalised(h, self.second, self.norm2)))
+        if self.norm1.needs_batch:
+            self.norm1.initialise(self.first(x))
+        h = F.relu(scaled_conv(x, self.first, sg.exp(self.norm1.log_scale), self.norm1.bias))
+        h = self.dropout(h)
+        if self.norm2.needs_batch:
+            self.norm2.initialise(self.second(h))
+        return self.last(self._second(h))
 
-    @staticmethod
-    def _normalised(x: Tensor, conv: nn.Conv2d, norm: ActNorm) -> Tensor:
-        """The convolution with actnorm, as one convolution."""
-        if norm.needs_batch:
-            norm.initialise(conv(x))
-        return scaled_conv(x, conv, sg.exp(norm.log_scale), norm.bias)
+    def _second(self, h: Tensor) -> Tensor:
+        """The 1x1 convolution, actnorm and ReLU: a linear layer of each pixel, in one op."""
+        scale = sg.exp(self.norm2.log_scale)
+        weight, bias = self.second.weight.flatten(1) * scale[:, None], self.norm2.bias * scale
+        pixels = h.permute(0, 2, 3, 1)
+        return F.linear_activation(pixels, weight, bias, activation="relu").permute(0, 3, 1, 2)
 
 
 class ChannelCoupling(Flow):
@@ -195,8 +230,7 @@ class ChannelCoupling(Flow):
         a, b = x.chunk(2, 1)
         if self.kind == "additive":
             return sg.cat([a + self.network(joined(b, condition)), b], 1), no_change(x)
-        shift, raw = self.network(joined(b, condition)).chunk(2, 1)
-        return sg.cat([(a + shift) * sg.sigmoid(raw + 2), b], 1), sum_samples(F.logsigmoid(raw + 2))
+        return F.affine_coupling(a, b, self.network(joined(b, condition)))
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         a, b = z.chunk(2, 1)
@@ -279,7 +313,7 @@ def glow(
         for _ in range(steps):
             outputs = c if coupling == "affine" else c // 2
             network = CouplingNetwork(c // 2 + condition, outputs, width, kernel, dropout)
-            layers += [ActNorm(c), permutation(c, permute), ChannelCoupling(network, coupling)]
+            layers += [*normalised(c, permute), ChannelCoupling(network, coupling)]
         made.append(Chain(*layers, recompute=recompute))
         shapes.append((c, h, w))
         last = level == levels - 1

@@ -7,6 +7,7 @@ from . import activation as _activation
 from . import attention as _attention
 from . import compare as _compare
 from . import conv as _conv
+from . import coupling as _coupling
 from . import create as _create
 from . import diagonal as _diagonal
 from . import dropout as _dropout
@@ -40,6 +41,7 @@ from .activation import *
 from .attention import *
 from .compare import *
 from .conv import *
+from .coupling import *
 from .create import *
 from .diagonal import *
 from .dropout import *
@@ -76,6 +78,7 @@ if not TYPE_CHECKING:  # a type checker takes the star imports for what they are
         *_attention.__all__,
         *_compare.__all__,
         *_conv.__all__,
+        *_coupling.__all__,
         *_create.__all__,
         *_diagonal.__all__,
         *_dropout.__all__,

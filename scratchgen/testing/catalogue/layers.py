@@ -64,10 +64,18 @@ norm("group_norm", lambda L, x, w, b: L.F.group_norm(x, 2, w, b), normal(2, 4, 3
 norm("group_norm without parameters", lambda L, x: L.F.group_norm(x, 1, eps=1e-2), normal(2, 2, 2, 2))
 norm("group_norm_silu", lambda L, x, w, b: L.F.group_norm_silu(x, 2, w, b, eps=1e-2), normal(2, 4, 3), normal(4),
      normal(4), unlike_torch=NOT_IN_TORCH)  # fmt: skip
+norm("group_norm_silu of a shifted input", lambda L, x, w, s: L.F.group_norm_silu(x, 2, w, eps=1e-2, shift=s),
+     normal(2, 4, 3), normal(4), normal(2, 4), unlike_torch=NOT_IN_TORCH)  # fmt: skip
 norm("layer_norm_residual", lambda L, *xs: L.F.layer_norm_residual(*xs[:2], (4,), *xs[2:]), normal(3, 4), normal(3, 4),
      normal(4), normal(4), unlike_torch=NOT_IN_TORCH)  # fmt: skip
 norm("layer_norm_residual without parameters", lambda L, *xs: L.F.layer_norm_residual(*xs, (4,), eps=1e-2),
      normal(3, 4), normal(3, 4), unlike_torch=NOT_IN_TORCH)  # fmt: skip
+norm("affine_coupling", lambda L, *xs: L.F.affine_coupling(*xs), normal(2, 2, 3), normal(2, 2, 3), normal(2, 4, 3),
+     unlike_torch=NOT_IN_TORCH)  # fmt: skip
+norm("affine_coupling of rows", lambda L, *xs: L.F.affine_coupling(*xs), normal(3, 2), normal(3, 2), normal(3, 4),
+     unlike_torch=NOT_IN_TORCH)  # fmt: skip
+norm("affine_coupling of nothing", lambda L, *xs: L.F.affine_coupling(*xs), normal(0, 1, 2), normal(0, 1, 2),
+     normal(0, 2, 2), unlike_torch=NOT_IN_TORCH)  # fmt: skip
 norm("instance_norm", lambda L, x, w, b: L.F.instance_norm(x, weight=w, bias=b), normal(2, 3, 4), normal(3), normal(3))
 norm("instance_norm of running statistics",
      lambda L, x: L.F.instance_norm(x, *running(L, x), use_input_stats=False, eps=1e-2), normal(2, 2, 3))  # fmt: skip
