@@ -70,7 +70,7 @@ class GPTConfig(Config):
 ARCHITECTURE = ("layers", "heads", "width", "block", "positions", "bias")
 SEED = 0x6E97  # of texts in previews
 GRAMS = (1, 3, 5)  # the counting baselines
-SHOWN = 48  # tokens in the picture of attention
+SHOWN = 24  # tokens in the picture of attention: more would make it wider than a screen
 
 LONG = GPTConfig(
     steps=2400, batch_size=32, learning_rate=2e-3, minimum_rate=2e-4, block=128, evaluate_every=400
