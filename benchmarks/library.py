@@ -104,6 +104,20 @@ class Library:
         """linear(x) + residual."""
         return self.F.linear(x, weight, bias) + residual
 
+    def scaled_filters(self, weight: Any, bias: Any, log_scale: Any, gain: float = 1.0) -> tuple[Any, Any]:
+        """``weight`` (outputs, ...) and ``bias`` times exp(gain log_scale), a number for each output."""
+        scale = self.module.exp(gain * log_scale)
+        return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), bias * scale
+
+    def mixing_filters(
+        self, permutation: Any, lower: Any, upper: Any, sign: Any, log_s: Any, log_scale: Any, bias: Any
+    ) -> tuple[Any, Any, Any]:
+        """Glow's 1x1 convolution P L (U + diag s) after actnorm: weight, bias, and the logarithm of its determinant."""
+        one = self.module.eye(len(log_s))
+        low, up = lower.tril(-1) + one, upper.triu(1) + one * (sign * self.module.exp(log_s))
+        weight = permutation @ (low @ up) * self.module.exp(log_scale)
+        return weight, weight @ bias, log_s.sum() + log_scale.sum()
+
     def pixelwise_relu(self, x: Any, weight: Any, bias: Any) -> Any:
         """relu of a 1x1 convolution with ``weight`` (outputs, inputs)."""
         return self.F.relu(self.F.conv2d(x, weight[:, :, None, None], bias))
@@ -158,6 +172,14 @@ class Scratchgen(Library):
 
     def linear_residual(self, x: Any, weight: Any, bias: Any, residual: Any) -> Any:
         return self.F.linear_activation(x, weight, bias, residual)
+
+    def scaled_filters(self, weight: Any, bias: Any, log_scale: Any, gain: float = 1.0) -> tuple[Any, Any]:
+        return self.F.scaled_filters(weight, bias, log_scale, gain)
+
+    def mixing_filters(
+        self, permutation: Any, lower: Any, upper: Any, sign: Any, log_s: Any, log_scale: Any, bias: Any
+    ) -> tuple[Any, Any, Any]:
+        return self.F.mixing_filters(permutation, lower, upper, sign, log_s, log_scale, bias)
 
     def pixelwise_relu(self, x: Any, weight: Any, bias: Any) -> Any:
         pixels = x.permute(0, 2, 3, 1)

@@ -19,6 +19,7 @@ from . import (  # isort: skip  # each folder registers its op's kernels
     cross_entropy as cross_entropy,
     dropout as dropout,
     ema as ema,
+    flow_filters as flow_filters,
     gibbs as gibbs,
     group_norm as group_norm,
     group_norm_silu as group_norm_silu,

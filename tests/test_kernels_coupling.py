@@ -1,4 +1,4 @@
-"""The affine coupling: kernels against the reference, the op against its pieces to the second order, its errors."""
+"""What Glow has in one op: kernels against the reference, ops against their pieces to the second order, errors."""
 
 from __future__ import annotations
 
@@ -66,6 +66,61 @@ def test_results_depend_on_neither_layout_nor_threads() -> None:
         np.testing.assert_array_equal(one[k], other[k])
         np.testing.assert_array_equal(one[k][:39], np.concatenate([part[k] for part in alone]))
     assert one[0].strides[1] == 4  # channels last in, channels last out
+
+
+# --- filters
+
+
+@pytest.mark.parametrize("op", [f"{op}{end}" for op in ("scaled_filters", "mixing_filters") for end in ("", "_vjp")])
+def test_filters_agree_with_those_in_float64(op: str) -> None:
+    assert [r for r in kernels.compare(op) if not r.passed] == []
+
+
+def of_matrices(*parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    permutation, lower, upper, sign, log_s, log_scale, bias = parameters
+    matrix = permutation @ (lower.tril(-1) + sg.eye(4)) @ (upper.triu(1) + sg.diag(sign * sg.exp(log_s)))
+    return matrix @ sg.diag(sg.exp(log_scale)), matrix @ (sg.exp(log_scale) * bias), log_s.sum() + log_scale.sum()
+
+
+def of_pieces(weight: Tensor, bias: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+    return weight * sg.exp(1.5 * log_scale)[:, None, None], bias * sg.exp(1.5 * log_scale)
+
+
+@pytest.mark.parametrize(
+    ("op", "pieces", "shapes"),
+    [
+        (F.mixing_filters, of_matrices, [(4, 4)] * 3 + [(4,)] * 4),
+        (lambda *xs: F.scaled_filters(*xs, 1.5), of_pieces, [(3, 2, 5), (3,), (3,)]),
+    ],
+)
+def test_filters_and_their_gradients_are_those_of_the_pieces(op, pieces, shapes) -> None:
+    """Of all inputs, the permutation and the signs among them, and to the second order."""
+    rng, found = np.random.default_rng(0), []
+    inputs = [sg.tensor(0.5 * rng.standard_normal(shape)).requires_grad_() for shape in shapes]
+    for function in (op, pieces):
+        made = function(*inputs)
+        loss = sum((y * sg.cos(y + i)).sum() for i, y in enumerate(made))
+        plain = sg.grad(loss, inputs, retain_graph=True)
+        first = sg.grad(loss, inputs, create_graph=True)
+        second = sg.grad(sum((g**2).sum() for g in first), inputs)
+        found.append([*made, *plain, *first, *second])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one.numpy(force=True), other.numpy(force=True), rtol=1e-9, atol=1e-9)
+
+
+def test_the_determinant_is_that_of_the_matrix() -> None:
+    rng = np.random.default_rng(0)
+    matrices = [sg.tensor(a) for a in (np.eye(5)[[3, 1, 4, 0, 2]], *(0.4 * rng.standard_normal((2, 5, 5))))]
+    rows = [sg.tensor(a) for a in (np.array([1.0, -1, 1, 1, -1]), *rng.standard_normal((3, 5)))]
+    weight, _, log_det = F.mixing_filters(*matrices, *rows)
+    assert log_det.item() == pytest.approx(np.linalg.slogdet(weight.numpy())[1])
+
+
+def test_filters_of_shapes_that_do_not_go_together_are_named() -> None:
+    with pytest.raises(ValueError, match=r"bias and log_scale \[out\], got \[\[3, 2\], \[3\], \[2\]\]"):
+        F.scaled_filters(sg.zeros(3, 2), sg.zeros(3), sg.zeros(2))
+    with pytest.raises(ValueError, match="three matrices"):
+        F.mixing_filters(*[sg.zeros(3, 3)] * 3, *[sg.zeros(3)] * 3, sg.zeros(2))
 
 
 def test_shapes_that_do_not_go_together_are_named() -> None:

@@ -35,9 +35,10 @@ def glow(L: Library, *, side: int, steps: int, width: int, batch: int) -> Traini
 def _flow(L: Library, steps: int, width: int) -> Any:
     nn, F = L.nn, L.F
 
-    def scaled_conv(x: Any, conv: Any, scale: Any, bias: Any) -> Any:
+    def scaled_conv(x: Any, conv: Any, bias: Any, log_scale: Any, gain: float = 1.0) -> Any:
         """A scale for each channel after the convolution, which is put into the filters."""
-        return F.conv2d(x, conv.weight * scale[:, None, None, None], bias * scale, padding=conv.padding)
+        weight, bias = L.scaled_filters(conv.weight, bias, log_scale, gain)
+        return F.conv2d(x, weight, bias, padding=conv.padding)
 
     class ActNorm(nn.Module):  # type: ignore[name-defined,misc]  # mypy: the library is known at run time
         """After its first batch, which is not part of a step. What follows or precedes takes it into its filters."""
@@ -52,14 +53,15 @@ def _flow(L: Library, steps: int, width: int) -> Any:
         def __init__(self, channels: int) -> None:
             super().__init__()
             self.register_buffer("permutation", L.flip(L.eye(channels), (0,)))
+            self.register_buffer("sign", L.ones(channels))
             self.lower, self.upper = (nn.Parameter(0.1 * L.randn(channels, channels)) for _ in range(2))
             self.log_s = nn.Parameter(L.zeros(channels))
 
-        def forward(self, x: Any, norm: Any) -> Any:
-            one = L.eye(len(self.log_s))
-            low, up = self.lower.tril(-1) + one, self.upper.triu(1) + one * L.exp(self.log_s)
-            weight = self.permutation @ (low @ up) * L.exp(norm.log_scale)
-            return F.conv2d(x, weight[:, :, None, None], weight @ norm.bias)
+        def forward(self, x: Any, norm: Any) -> tuple[Any, Any]:
+            weight, bias, log_det = L.mixing_filters(
+                self.permutation, self.lower, self.upper, self.sign, self.log_s, norm.log_scale, norm.bias
+            )
+            return F.conv2d(x, weight[:, :, None, None], bias), x.shape[2] * x.shape[3] * log_det
 
     class ZeroConv(nn.Module):  # type: ignore[name-defined,misc]
         """The paper's last convolution. Not zero here: at zero it would hide what comes before it from the check."""
@@ -70,7 +72,7 @@ def _flow(L: Library, steps: int, width: int) -> Any:
             self.gain = nn.Parameter(L.zeros(outputs))
 
         def forward(self, x: Any) -> Any:
-            return scaled_conv(x, self.conv, L.exp(3 * self.gain), self.conv.bias)
+            return scaled_conv(x, self.conv, self.conv.bias, self.gain, 3.0)
 
     class Coupling(nn.Module):  # type: ignore[name-defined,misc]
         def __init__(self, channels: int) -> None:
@@ -83,10 +85,9 @@ def _flow(L: Library, steps: int, width: int) -> Any:
 
         def forward(self, x: Any) -> tuple[Any, Any]:
             a, b = x.chunk(2, 1)
-            h = F.relu(scaled_conv(b, self.first, L.exp(self.norm1.log_scale), self.norm1.bias))
-            scale = L.exp(self.norm2.log_scale)
-            h = L.pixelwise_relu(h, self.second.weight.flatten(1) * scale[:, None], self.norm2.bias * scale)
-            return L.affine_coupling(a, b, self.last(h))
+            h = F.relu(scaled_conv(b, self.first, self.norm1.bias, self.norm1.log_scale))
+            weight, bias = L.scaled_filters(self.second.weight.flatten(1), self.norm2.bias, self.norm2.log_scale)
+            return L.affine_coupling(a, b, self.last(L.pixelwise_relu(h, weight, bias)))
 
     class Flow(nn.Module):  # type: ignore[name-defined,misc]
         def __init__(self) -> None:
@@ -104,10 +105,10 @@ def _flow(L: Library, steps: int, width: int) -> Any:
             log_p: Any = 0.0
             for level in self.levels:
                 x = F.pixel_unshuffle(x, 2)
-                pixels = x.shape[2] * x.shape[3]
                 for norm, mix, coupling in level:
-                    x, log_det = coupling(mix(x, norm))
-                    log_p = log_p + log_det + pixels * (norm.log_scale.sum() + mix.log_s.sum())
+                    x, of_mixing = mix(x, norm)
+                    x, log_det = coupling(x)
+                    log_p = log_p + log_det + of_mixing
                 if level is self.levels[0]:  # half of the channels leave
                     x, z = x.chunk(2, 1)
                     mean, log_sd = self.prior(x).chunk(2, 1)

@@ -127,6 +127,10 @@ class ActNorm(Flow):
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return z * per_feature(sg.exp(-self.log_scale), z) - per_feature(self.bias, z)
 
+    def within(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a layer without a bias, of filters ``weight``, that does what it and then this one do."""
+        return F.scaled_filters(weight, self.bias, self.log_scale)
+
     @property
     def needs_batch(self) -> bool:
         """Whether the next batch is to be the one that sets the scale and the shift."""

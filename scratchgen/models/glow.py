@@ -63,13 +63,14 @@ class InvertibleConv(Flow):
         super().__init__()
         self.weight = nn.Parameter(sg.tensor(_rotation(channels)))
 
-    def matrix(self) -> tuple[Tensor, Tensor]:
-        """W, and log |det W|."""
-        return self.weight, sg.linalg.slogdet(self.weight).logabsdet
-
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        weight, log_det = self.matrix()
-        return _mix(x, weight), no_change(x, math.prod(x.shape[2:]) * log_det)
+        log_det = math.prod(x.shape[2:]) * sg.linalg.slogdet(self.weight).logabsdet
+        return _mix(x, self.weight), no_change(x, log_det)
+
+    def after(self, norm: ActNorm) -> tuple[Tensor, Tensor, Tensor]:
+        """Weight and bias that do what ``norm`` and this layer do, and the log-determinant of a pixel."""
+        weight = self.weight * sg.exp(norm.log_scale)
+        return weight, weight @ norm.bias, sg.linalg.slogdet(self.weight).logabsdet + norm.log_scale.sum()
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return _mix(z, sg.linalg.inv(self.weight))
@@ -99,14 +100,15 @@ class FactoredConv(Flow):
         one = sg.eye(len(self.sign), dtype=self.sign.dtype, device=self.sign.device)
         return self.lower.tril(-1) + one, self.upper.triu(1) + one * (self.sign * sg.exp(self.log_s))
 
-    def matrix(self) -> tuple[Tensor, Tensor]:
-        """W, and log |det W|."""
-        low, up = self._triangles()
-        return self.permutation @ (low @ up), self.log_s.sum()
-
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        weight, log_det = self.matrix()
-        return _mix(x, weight), no_change(x, math.prod(x.shape[2:]) * log_det)
+        low, up = self._triangles()
+        pixels = math.prod(x.shape[2:])
+        return _mix(x, self.permutation @ (low @ up)), no_change(x, pixels * self.log_s.sum())
+
+    def after(self, norm: ActNorm) -> tuple[Tensor, Tensor, Tensor]:
+        """Weight and bias that do what ``norm`` and this layer do, and the log-determinant of a pixel."""
+        parameters = (self.permutation, self.lower, self.upper, self.sign, self.log_s, norm.log_scale, norm.bias)
+        return F.mixing_filters(*parameters)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         low, up = self._triangles()
@@ -134,13 +136,10 @@ class NormalisedConv(Flow):
         self.conv = conv
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        norm = self.norm
-        if norm.needs_batch:
-            norm.initialise(x)
-        matrix, log_det = self.conv.matrix()
-        weight = matrix * sg.exp(norm.log_scale)
-        log_det = math.prod(x.shape[2:]) * (log_det + norm.log_scale.sum())
-        return _mix(x, weight, weight @ norm.bias), no_change(x, log_det)
+        if self.norm.needs_batch:
+            self.norm.initialise(x)
+        weight, bias, log_det = self.conv.after(self.norm)
+        return _mix(x, weight, bias), no_change(x, math.prod(x.shape[2:]) * log_det)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.norm.inverse(self.conv.inverse(z))
@@ -159,13 +158,6 @@ def normalised(channels: int, kind: Permutation) -> list[Flow]:
 # --- the coupling
 
 
-def scaled_conv(x: Tensor, conv: nn.Conv2d, scale: Tensor, bias: Tensor | None) -> Tensor:
-    """``scale`` (outputs,) times the convolution with ``bias`` in place of its own: the filters are scaled instead of
-    the images, which are far larger."""
-    assert bias is not None
-    return F.conv2d(x, conv.weight * scale[:, None, None, None], bias * scale, padding=conv.padding)
-
-
 class ZeroConv(nn.Module):
     """A convolution that starts at zero, with a gain exp(3 g) for each output (section 3.3, and Glow's code)."""
 
@@ -177,7 +169,9 @@ class ZeroConv(nn.Module):
         self.gain = nn.Parameter(sg.zeros(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        return scaled_conv(x, self.conv, sg.exp(3 * self.gain), self.conv.bias)
+        # The filters are scaled in place of the images, which are far larger.
+        weight, bias = F.scaled_filters(self.conv.weight, self.conv.bias, self.gain, 3.0)
+        return F.conv2d(x, weight, bias, padding=self.conv.padding)
 
 
 class CouplingNetwork(nn.Module):
@@ -200,18 +194,14 @@ class CouplingNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.norm1.needs_batch:
             self.norm1.initialise(self.first(x))
-        h = F.relu(scaled_conv(x, self.first, sg.exp(self.norm1.log_scale), self.norm1.bias))
-        h = self.dropout(h)
+        weight, bias = self.norm1.within(self.first.weight)
+        h = self.dropout(F.relu(F.conv2d(x, weight, bias, padding=self.first.padding)))
         if self.norm2.needs_batch:
             self.norm2.initialise(self.second(h))
-        return self.last(self._second(h))
-
-    def _second(self, h: Tensor) -> Tensor:
-        """The 1x1 convolution, actnorm and ReLU: a linear layer of each pixel, in one op."""
-        scale = sg.exp(self.norm2.log_scale)
-        weight, bias = self.second.weight.flatten(1) * scale[:, None], self.norm2.bias * scale
+        weight, bias = self.norm2.within(self.second.weight.flatten(1))
         pixels = h.permute(0, 2, 3, 1)
-        return F.linear_activation(pixels, weight, bias, activation="relu").permute(0, 3, 1, 2)
+        h = F.linear_activation(pixels, weight, bias, activation="relu").permute(0, 3, 1, 2)
+        return self.last(h)
 
 
 class ChannelCoupling(Flow):

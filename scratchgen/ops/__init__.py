@@ -13,6 +13,7 @@ from . import diagonal as _diagonal
 from . import dropout as _dropout
 from . import einsum as _einsum
 from . import elementwise as _elementwise
+from . import flow_filters as _flow_filters
 from . import fold as _fold
 from . import gather as _gather
 from . import index as _index
@@ -47,6 +48,7 @@ from .diagonal import *
 from .dropout import *
 from .einsum import *
 from .elementwise import *
+from .flow_filters import *
 from .fold import *
 from .gather import *
 from .index import *
@@ -84,6 +86,7 @@ if not TYPE_CHECKING:  # a type checker takes the star imports for what they are
         *_dropout.__all__,
         *_einsum.__all__,
         *_elementwise.__all__,
+        *_flow_filters.__all__,
         *_fold.__all__,
         *_gather.__all__,
         *_index.__all__,

@@ -76,6 +76,10 @@ norm("affine_coupling of rows", lambda L, *xs: L.F.affine_coupling(*xs), normal(
      unlike_torch=NOT_IN_TORCH)  # fmt: skip
 norm("affine_coupling of nothing", lambda L, *xs: L.F.affine_coupling(*xs), normal(0, 1, 2), normal(0, 1, 2),
      normal(0, 2, 2), unlike_torch=NOT_IN_TORCH)  # fmt: skip
+norm("scaled_filters", lambda L, *xs: L.F.scaled_filters(*xs, gain=1.5), normal(3, 2, 2), normal(3), normal(3),
+     unlike_torch=NOT_IN_TORCH)  # fmt: skip
+norm("mixing_filters", lambda L, *xs: L.F.mixing_filters(*xs), normal(3, 3), normal(3, 3), normal(3, 3), normal(3),
+     normal(3), normal(3), normal(3), unlike_torch=NOT_IN_TORCH)  # fmt: skip
 norm("instance_norm", lambda L, x, w, b: L.F.instance_norm(x, weight=w, bias=b), normal(2, 3, 4), normal(3), normal(3))
 norm("instance_norm of running statistics",
      lambda L, x: L.F.instance_norm(x, *running(L, x), use_input_stats=False, eps=1e-2), normal(2, 2, 3))  # fmt: skip
