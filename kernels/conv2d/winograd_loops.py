@@ -32,7 +32,7 @@ from ..matmul.tile import number_at, put_number
 from ..numba_config import njit, prange, renamed, specialise
 from . import winograd_tile
 from .filtering import transforms, transposed
-from .winograd_tile import LANES, SUMS, fetch, tile
+from .winograd_tile import LANES, SUMS, fetch, fetch_to_write, tile
 
 LINE = 16  # elements of a cache line
 PANEL = 4 * LANES  # output channels that are multiplied, and transformed back, at a time
@@ -321,6 +321,10 @@ def _write(plane, grid, first, count, m, wide, point, phase, channel, channels):
     for t in range(count):
         source = m + 4 * t * wide
         target = corner + 4 * (image * plane.by_image + OUTPUTS * (i * down + j * across))
+        for r in range(OUTPUTS):
+            for q in range(OUTPUTS, 2 * OUTPUTS):  # of the tile to the right
+                for element in range(0, channels, LINE):
+                    fetch_to_write(target + 4 * (r * down + q * across + element))
         low, high = first_row - i * OUTPUTS, rows - i * OUTPUTS
         begin, end = first_column - j * OUTPUTS, columns - j * OUTPUTS
         if whole and low <= 0 and high >= OUTPUTS and begin <= 0 and end >= OUTPUTS:

@@ -106,12 +106,21 @@ def tile(typing, a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, ve
     return types.void(*[types.int64] * 13), emit
 
 
-@intrinsic
-def fetch(typing, address):
-    """Ask for the line at an address, which need not be one."""
-
+def _fetch(write: int) -> Any:
     def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
-        prefetch(builder, builder.inttoptr(values[0], BYTES))
+        prefetch(builder, builder.inttoptr(values[0], BYTES), write)
         return context.get_dummy_value()
 
     return types.void(types.int64), emit
+
+
+@intrinsic
+def fetch(typing, address):
+    """Ask for the line at an address, which need not be one."""
+    return _fetch(0)
+
+
+@intrinsic
+def fetch_to_write(typing, address):
+    """Ask for the line at an address, as the only one to have it."""
+    return _fetch(1)
