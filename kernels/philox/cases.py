@@ -26,5 +26,6 @@ def uniform(rng: np.random.Generator) -> Iterator[Case]:
 
 @cases("philox_normal")
 def normal(rng: np.random.Generator) -> Iterator[Case]:
-    for counter, count in PLACES:
-        yield Case(f"{count} from {counter}", (KEY,), {"counter": counter, "count": count, "dtype": np.float32})
+    for dtype in (np.float32, np.float64):
+        for counter, count in PLACES:
+            yield Case(f"{count} from {counter}", (KEY,), {"counter": counter, "count": count, "dtype": dtype})
