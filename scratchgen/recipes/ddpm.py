@@ -91,14 +91,14 @@ class DDPMRecipe(Recipe):
             ),
             "*": DDPMConfig(
                 steps=4800, batch_size=32, learning_rate=2e-3, warmup=200, widths=(32, 32, 64), blocks=1, target="v",
-                times="even", censored=True, sampler="ancestral", sampling_steps=50,
+                times="even", censored=True,
             ),
         },
         "survey": {
             "digits": DDPMConfig(steps=4000, network="survey", widths=(32, 64), diffusion_steps=200, conditional=True),
             "*": DDPMConfig(
                 steps=5500, batch_size=32, learning_rate=2e-3, warmup=200, network="survey", widths=(32, 32, 64),
-                target="v", times="even", censored=True, sampler="ancestral", sampling_steps=50,
+                target="v", times="even", censored=True,
             ),
         },
         # Ho et al.'s settings for CIFAR-10: linear schedule, 1000 steps, Adam 2e-4, batch 128, average 0.9999.
