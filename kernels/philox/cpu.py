@@ -121,11 +121,14 @@ def _normal64(key, counter, out):
         out[4 * b + 2], out[4 * b + 3] = r * math.cos(a), r * math.sin(a)
 
 
+fill: Any = None  # `_versions` gives the name its value
+
+
 def _over_threads(key, counter, out):
     blocks = out.shape[0] // 4
     for part in prange(-(-blocks // PART)):
         first = PART * part
-        fill(key, counter + np.uint64(first), out[4 * first : 4 * min(blocks, first + PART)])  # noqa: F821
+        fill(key, counter + np.uint64(first), out[4 * first : 4 * min(blocks, first + PART)])
 
 
 def _versions(body: Any) -> tuple[Any, Any]:
