@@ -1,7 +1,7 @@
 """The affine coupling in Numba: one pass forward and one backward, a sample at a time.
 
-There are few channels, often two or four, so loops run along the pixels of one channel, which lie apart in memory. They
-are brought together first: the logistic function is then vector code.
+There are few channels, often two or four, and half of them lie together at most. What the logistic function is taken of
+is brought together first, so that it is vector code.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from ..arrays import empty_channels_last
 from ..layout import is_fastest, read_only
 from ..numba_config import prange, serial_and_parallel
 from ..registry import kernel
@@ -18,6 +19,7 @@ from .reference import value_cost, vjp_cost
 
 COMPILED_FROM = 1 << 10  # elements; below, NumPy's few microseconds are not worth a compilation
 PARALLEL_FROM = 1 << 14  # elements; below this a second thread costs more than it saves
+SAMPLES = 8  # that a thread takes at a time
 
 
 @vector_sums
@@ -33,52 +35,68 @@ def _scales(raw, scale):
 
 
 @vector
-def _sample(a, b, h, y):
-    channels, pixels = a.shape
-    raw, scale = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
-    total = 0.0
+def _sample_scales(h, channels, raw, scale):
+    """Those of a sample, whose numbers are brought together."""
+    pixels = h.shape[1]
     for c in range(channels):
         for p in range(pixels):
-            raw[p] = h[channels + c, p]
-        total += _scales(raw, scale)
+            raw[c * pixels + p] = h[channels + c, p]
+    return _scales(raw, scale)
+
+
+@vector
+def _sample(a, b, h, y, raw, scale):
+    channels, pixels = a.shape
+    total = _sample_scales(h, channels, raw, scale)
+    for c in range(channels):
         for p in range(pixels):
-            y[c, p] = (a[c, p] + h[c, p]) * scale[p]
+            y[c, p] = (a[c, p] + h[c, p]) * scale[c * pixels + p]
             y[channels + c, p] = b[c, p]
     return total
 
 
 @vector
-def _vjp_sample(g, g_log, a, h, dh):
+def _vjp_sample(g, g_log, a, h, dh, raw, scale):
     channels, pixels = a.shape
-    raw, scale = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
+    _sample_scales(h, channels, raw, scale)
     for c in range(channels):
         for p in range(pixels):
-            raw[p] = h[channels + c, p]
-        _scales(raw, scale)
-        for p in range(pixels):
-            shifted = g[c, p] * scale[p]
+            s = scale[c * pixels + p]
+            shifted = g[c, p] * s
             dh[c, p] = shifted
-            dh[channels + c, p] = (shifted * (a[c, p] + h[c, p]) + g_log) * (ONE - scale[p])
+            dh[channels + c, p] = (shifted * (a[c, p] + h[c, p]) + g_log) * (ONE - s)
+
+
+@vector
+def _some(first, a, b, h, y, log_det):
+    raw, scale = np.empty(a[0].size, np.float32), np.empty(a[0].size, np.float32)
+    for n in range(first, min(first + SAMPLES, a.shape[0])):
+        log_det[n] = _sample(a[n], b[n], h[n], y[n], raw, scale)
+
+
+@vector
+def _some_vjps(first, g, g_log, a, h, dh):
+    raw, scale = np.empty(a[0].size, np.float32), np.empty(a[0].size, np.float32)
+    for n in range(first, min(first + SAMPLES, a.shape[0])):
+        _vjp_sample(g[n], g_log[n], a[n], h[n], dh[n], raw, scale)
 
 
 def _values(a, b, h, y, log_det):
-    for n in prange(a.shape[0]):
-        log_det[n] = _sample(a[n], b[n], h[n], y[n])
+    for i in prange(-(-a.shape[0] // SAMPLES)):
+        _some(i * SAMPLES, a, b, h, y, log_det)
 
 
 def _vjps(g, g_log, a, h, dh):
-    for n in prange(a.shape[0]):
-        _vjp_sample(g[n], g_log[n], a[n], h[n], dh[n])
+    for i in prange(-(-a.shape[0] // SAMPLES)):
+        _some_vjps(i * SAMPLES, g, g_log, a, h, dh)
 
 
 _compiled = {body: serial_and_parallel(body) for body in (_values, _vjps)}
 
 
 def _empty_like(h: np.ndarray) -> np.ndarray:
-    """An array of ``h``'s shape without gaps: channels last if ``h`` lies so."""
-    if h.ndim < 3 or not is_fastest(h, 1):
-        return np.empty(h.shape, h.dtype)
-    return np.moveaxis(np.empty((h.shape[0], *h.shape[2:], h.shape[1]), h.dtype), -1, 1)
+    """An array of ``h``'s shape without gaps: images with channels last if ``h`` lies so."""
+    return empty_channels_last(h.shape, h.dtype) if h.ndim == 4 and is_fastest(h, 1) else np.empty(h.shape, h.dtype)
 
 
 def _planes(a: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
