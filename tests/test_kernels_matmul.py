@@ -55,6 +55,15 @@ def test_any_shape_and_layout(m, n, k, layout_a, layout_b, seed):
     np.testing.assert_array_equal(got, cpu.matmul(np.ascontiguousarray(a), np.ascontiguousarray(b)))
 
 
+@pytest.mark.parametrize("layout_b", ["rows", "columns", "gaps"])
+@pytest.mark.parametrize("layout_a", ["rows", "columns", "pages"])
+@pytest.mark.parametrize(("m", "n", "k"), [(250, 70, 1000), (120, 600, 530), (300, 1100, 260)])
+def test_many_blocks_in_every_direction(m, n, k, layout_a, layout_b):
+    rng = np.random.default_rng(0)
+    a, b = drawn(rng, (m, k), layout_a), drawn(rng, (k, n), layout_b)
+    assert error(cpu.matmul(a, b), a.astype(np.float64) @ b) <= 2e-6
+
+
 @njit
 def serial(a, b, c, accumulate):
     gemm.gemm_serial(
@@ -179,6 +188,15 @@ def test_the_fused_layer_has_the_derivatives_of_its_parts(activation, size):
         results += plain  # this way through the gradient kernel
     for one, two in zip(got, truth, strict=True):
         assert error(one.numpy(force=True), two.numpy(force=True)) <= 2e-5
+
+
+def test_the_fused_layer_finishes_every_group_of_rows():
+    rng = np.random.default_rng(0)
+    x, w, b, r = (rng.standard_normal(shape).astype(F4) for shape in ((300, 1100), (700, 1100), 700, (300, 700)))
+    y, z = cpu.linear_activation(x, w, b, r, activation="relu")
+    truth = x.astype(np.float64) @ w.T + b
+    assert error(z, truth) <= 2e-6
+    assert error(y, np.maximum(truth, 0) + r) <= 2e-6
 
 
 def test_the_fused_layer_says_what_does_not_fit():

@@ -16,7 +16,18 @@ from numba import carray, float32, int64, types, void
 from ..activation.reference import GELU_CUBIC, GELU_SLOPE
 from ..numba_config import njit, prange, specialise
 from ..vecmath import ONE, ZERO, normal_cdf, sigmoid, vector
-from .gemm import LINE, PRIVATE, aligned, blocks_of_rows, depth_of_blocks, multiply_part
+from .gemm import (
+    HEIGHT,
+    LINE,
+    PRIVATE,
+    VERSION,
+    aligned,
+    columns_of_block,
+    depth_of_blocks,
+    multiply_block,
+    multiply_part,
+    parts,
+)
 from .tile import PANEL, ROWS, floats_at
 
 OWN_ROWS = 64  # that make it worth packing B in each thread
@@ -61,37 +72,46 @@ def _part(a, b, seed, sums, c, y, residual, activation, top, bottom, left, right
     a_row, a_step, c_row = a.strides[0] // 4, a.strides[1] // 4, c.strides[0] // 4
     b_step, b_column = b.strides[0] // 4, b.strides[1] // 4
     start_row = seed.strides[0] // 4 if seed.shape[0] > 1 else 0
-    count = blocks_of_rows(bottom - top, step) if y.size > 0 else 1
-    for block in range(count):
-        low, high = top + block * (bottom - top) // count, top + (block + 1) * (bottom - top) // count
-        multiply_part(
-            a.ctypes.data + 4 * low * a_row, a_row, a_step, b.ctypes.data + 4 * left * b_column, b_step, b_column,
-            seed.ctypes.data + 4 * (low * start_row + left) if seed.size > 0 else 0, start_row,
-            sums.ctypes.data + 4 * low if sums.size > 0 and left == 0 else 0,
-            c.ctypes.data + 4 * (low * c_row + left), c_row, high - low, right - left, a.shape[1], step, space,
-        )  # fmt: skip
-        if y.size > 0:
-            for i in range(low, high):
-                z, out = _run(c, i, left, right), _run(y, i, left, right)
-                _activate_row(z, out, activation)
-                if residual.size > 0:
-                    _add_row(_run(residual, i, left, right), out)
+    width, k = columns_of_block(step), a.shape[1]
+    for j in range(left, right, width):
+        edge = min(right, j + width)
+        for p in range(0, max(k, 1), step):
+            finishing = y.size > 0 and p + step >= k
+            count = parts(bottom - top, HEIGHT) if finishing else 1
+            for block in range(count):
+                low, high = top + block * (bottom - top) // count, top + (block + 1) * (bottom - top) // count
+                place = c.ctypes.data + 4 * (low * c_row + j)
+                start, begin_row = place, c_row
+                if p == 0:
+                    start, begin_row = seed.ctypes.data + 4 * (low * start_row + j) if seed.size > 0 else 0, start_row
+                multiply_block(
+                    a.ctypes.data + 4 * (low * a_row + p * a_step), a_row, a_step, bottom - high,
+                    b.ctypes.data + 4 * (p * b_step + j * b_column), b_step, b_column, int64(block > 0),
+                    start, begin_row, sums.ctypes.data + 4 * low if sums.size > 0 and j == 0 else 0,
+                    place, c_row, high - low, edge - j, min(step, k - p), space,
+                )  # fmt: skip
+                if finishing:
+                    for i in range(low, high):
+                        z, out = _run(c, i, j, edge), _run(y, i, j, edge)
+                        _activate_row(z, out, activation)
+                        if residual.size > 0:
+                            _add_row(_run(residual, i, j, edge), out)
 
 
-def _groups(m, n, step, threads):
-    """Into how many groups of rows to cut: fewer repeat the packing of A in more threads, more that of B.
+def _groups(m, n, threads):
+    """Into how many groups of rows to cut: fewer fetch A in more threads, more pack B in more.
 
     With many rows each thread has its own: what one op wrote of them in its cache, the next finds there. To fetch
     lines that another core has written takes longer than to pack B once more (a step of a small GPT: 4 %).
     """
-    if m >= OWN_ROWS * threads:
+    if m >= OWN_ROWS * threads and m >= n:
         return threads
     best, least = 1, 0
     for groups in range(1, threads + 1):
         rows = -(-m // groups)
-        packed = 2 * blocks_of_rows(rows, step) * n // (threads // groups) + rows
-        if threads % groups == 0 and rows >= ROWS and (least == 0 or packed < least):
-            best, least = groups, packed
+        moved = 2 * n // (threads // groups) + rows
+        if threads % groups == 0 and rows >= ROWS and (least == 0 or moved < least):
+            best, least = groups, moved
     return best
 
 
@@ -121,7 +141,7 @@ def _share(a, b, seed, sums, c, y, residual, activation, groups, threads, t, spa
 
 def _product(a, b, seed, sums, c, y, residual, activation, scratch, threads):
     """``c = seed + a b``, the row sums of ``a`` to ``sums``, and ``y`` = activation(c) + ``residual``."""
-    rows = groups(a.shape[0], b.shape[1], depth_of_blocks(a.shape[1]), threads)
+    rows = groups(a.shape[0], b.shape[1], threads)
     private = aligned(scratch)
     for t in prange(threads):
         share(a, b, seed, sums, c, y, residual, activation, rows, threads, t, private + 4 * t * PRIVATE)
@@ -131,11 +151,10 @@ def _one_of_batch(a, b, c, i, j, top, bottom, space):
     x = a[min(i, a.shape[0] - 1), min(j, a.shape[1] - 1)]
     y = b[min(i, b.shape[0] - 1), min(j, b.shape[1] - 1)]
     z = c[i, j]
-    n, k, z_row, x_row = y.shape[1], x.shape[1], z.strides[0] // 4, x.strides[0] // 4
+    z_row, x_row = z.strides[0] // 4, x.strides[0] // 4
     multiply_part(
         x.ctypes.data + 4 * top * x_row, x_row, x.strides[1] // 4, y.ctypes.data, y.strides[0] // 4,
-        y.strides[1] // 4, 0, 0, 0, z.ctypes.data + 4 * top * z_row, z_row, bottom - top, n, k, depth_of_blocks(k),
-        space,
+        y.strides[1] // 4, 0, 0, z.ctypes.data + 4 * top * z_row, z_row, bottom - top, y.shape[1], x.shape[1], space,
     )  # fmt: skip
 
 
@@ -178,7 +197,8 @@ def _array(ndim: int, readonly: bool = True) -> Any:
 
 
 def _compiled(body: Any, names: dict[str, Any], parallel: bool, *arguments: Any) -> Any:
-    function = specialise(body, "parallel" if parallel else "serial", names, parallel=parallel, error_model="numpy")
+    variant = f"{'parallel' if parallel else 'serial'}_{VERSION}"
+    function = specialise(body, variant, names, parallel=parallel, error_model="numpy")
     function.compile(void(*arguments, _array(1, False), int64))
     function.disable_compile()
     return function
@@ -193,8 +213,8 @@ def product(parallel: bool) -> Any:
     ``y = activation(c) + residual``, if ``y`` is not empty; ``residual``, its rows contiguous, may be. ``scratch``: see
     there.
     """
-    names: dict[str, Any] = {"groups": specialise(_groups, "", {}), "part": specialise(_part, "", {})}
-    names["share"] = specialise(_share, "", names)
+    names: dict[str, Any] = {"groups": specialise(_groups, VERSION, {}), "part": specialise(_part, VERSION, {})}
+    names["share"] = specialise(_share, VERSION, names)
     inputs, output = _array(2), _array(2, False)
     return _compiled(_product, names, parallel, inputs, inputs, inputs, _array(1, False), output, output, inputs, int64)
 
@@ -202,5 +222,5 @@ def product(parallel: bool) -> Any:
 @cache
 def batch(parallel: bool) -> Any:
     """``f(a, b, c, scratch, threads)``: ``c = a b`` for 4-D arrays of which the first two dimensions broadcast."""
-    names = {"one_of_batch": specialise(_one_of_batch, "", {})}
+    names = {"one_of_batch": specialise(_one_of_batch, VERSION, {})}
     return _compiled(_batch, names, parallel, _array(4), _array(4), _array(4, False))

@@ -7,13 +7,14 @@
 can be called inside any njit function, for all i < m and j < n. ``a``, ``b`` and ``c`` are addresses (int64, from
 ``array.ctypes.data``) of float32; strides are in elements and may be anything, zero and negative included, so a
 transposed operand is the same call with its strides exchanged. Rows of ``c`` are contiguous. It allocates what it
-needs (at most some 500 KB) and frees it.
+needs (some 1.1 MB) and frees it.
 
 The order of the sums depends on ``k`` alone: blocks of at most ``DEPTH`` are added up one after another in registers,
 and the blocks' sums are added. So the bits of a result do not depend on how the work is dealt out, or on strides.
 
-How it is arranged, after Goto and van de Geijn (2008): a block of A (at most ``AREA``) stays in the L2
-cache while all of B passes by, in panels of ``PANEL`` columns that stay in L1 while all tiles of rows pass by.
+How it is arranged: a block of B (at most ``AREA``) is packed once, in panels of ``PANEL`` columns, and stays in the L2
+cache while all of A passes by in groups of ``HEIGHT`` rows. That is the order of Goto and van de Geijn (2008) with A
+and B exchanged, since in the products of models A is the long one. A tile's share of A stays in L1.
 
 All this is compiled once, as a C function: what calls it only refers to it by name, and compiles quickly.
 """
@@ -28,19 +29,27 @@ from llvmlite import binding
 from numba import carray, cfunc, types
 
 from ..numba_config import njit, renamed
-from .tile import LANES, PANEL, ROWS, floats_at, move, number_at, put_number, tile, turn
+from .tile import LANES, PACE, PANEL, ROWS, floats_at, move, number_at, put_number, tile, turn
 
-DEPTH = 256  # of a block of sums: a panel of B takes 32 KB of L1
-AREA = 448 * DEPTH  # of a block of A: 448 KB of L2
+DEPTH = 384  # of a block of sums
+AREA = 512 * DEPTH  # of a block of B: 768 KB of L2
+HEIGHT = 8 * ROWS  # rows of a group of A
 LINE = 16  # floats in a line of the cache
 PAGE = 1024  # floats; rows so far apart compete for the same places in L1
 _ZEROS = np.zeros(PANEL, np.float32)
 
-_TILE = f"{LANES}_" + hashlib.sha256(Path(__file__).with_name("tile.py").read_bytes()).hexdigest()[:8]
+
+# Numba's disk cache looks only at the file of the function that it caches: names tell the version of what it calls.
+def _hash(*names: str) -> str:
+    return hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in names)).hexdigest()[:8]
+
+
+_TILE = f"{LANES}_" + _hash("tile.py")
+VERSION = f"{LANES}_" + _hash("tile.py", "gemm.py")
 
 
 def _inner(body):
-    return njit(renamed(body, _TILE), cache=True, nogil=True, error_model="numpy")
+    return njit(renamed(body, VERSION), cache=True, nogil=True, error_model="numpy")
 
 
 @_inner
@@ -57,9 +66,15 @@ def aligned(scratch):
 
 
 @_inner
-def blocks_of_rows(m, step):
-    """The number of blocks of A in a product of this many rows: for each of them all of B is packed once."""
-    return max(1, -(-m // (AREA // step)))
+def columns_of_block(step):
+    """How many columns of B are packed at once."""
+    return max(1, AREA // (step * PANEL)) * PANEL
+
+
+@_inner
+def parts(size, most):
+    """Into how many parts of at most ``most`` to divide; one at least."""
+    return max(1, -(-size // most))
 
 
 @_inner
@@ -80,6 +95,21 @@ def _pack_panel(b, b_step, b_column, target, depth, columns):
             for j in range(PANEL):
                 inside = min(j, columns - 1)
                 put_number(target + 4 * (p * PANEL + j), number_at(b + 4 * (p * b_step + inside * b_column)))
+
+
+@_inner
+def _pack_block(b, b_step, b_column, target, size, depth, n):
+    """A block of B in panels ``size`` numbers apart; row by row where rows are contiguous, as processors fetch."""
+    if b_column == 1:
+        for p in range(depth):
+            for j in range(0, -(-n // PANEL) * PANEL, LANES):
+                panel = j // PANEL
+                place = panel * size + p * PANEL + j - panel * PANEL
+                move(b + 4 * (p * b_step + j), target + 4 * place, n - j)
+    else:
+        for j in range(0, n, PANEL):
+            place = target + 4 * (j // PANEL * size)
+            _pack_panel(b + 4 * j * b_column, b_step, b_column, place, depth, min(PANEL, n - j))
 
 
 @_inner
@@ -126,82 +156,109 @@ def _add_columns(g, g_row, rows, totals, partial):
         into[j] += partial[j]
 
 
-def _multiply_part(
-    a, a_row, a_step, b, b_step, b_column, seed, seed_row, sums, c, c_row, m, n, k, step, space
+@_inner
+def _ask(turn, a, a_row, a_step, rows, depth):
+    """Where the ``turn``-th request for the ``rows`` of A begins that come next, and its step; 0 when all were made.
+
+    Each takes two lines of the rows, or of the columns, that lie in memory one after another.
+    """
+    along, across = (depth, rows) if a_step == 1 else (rows, depth)
+    step = a_row if a_step == 1 else a_step
+    asked = max(1, depth // PACE)
+    repeats = parts(across, asked)
+    begin = turn // repeats * 2 * LINE
+    if begin >= along or min(a_row, a_step) != 1:
+        return 0, 0
+    return a + 4 * (begin + turn % repeats * asked * step), step
+
+
+def _multiply_block(
+    a, a_row, a_step, below, b, b_step, b_column, ready, seed, seed_row, sums, c, c_row, m, n, depth, space
 ):  # fmt: skip
-    panels = -(-n // PANEL)
-    height = max(1, -(-m // blocks_of_rows(m, step)))
     lying = a_row == 1 and a_step != 1 and n > PANEL and m > 1
     copied = a_step == 1 and a_row % PAGE == 0 and n > 3 * PANEL and m > 1
-    b_in_place = b_column == 1 and (m <= 2 * ROWS or k * b_step <= 4096)
-    b_size = step * PANEL
-    a_size = (height + 1) * _row_space(step) + LINE if lying or copied else 0
-    scratch = np.empty(a_size + b_size + LINE if space == 0 else 1, np.float32)
-    b_space = aligned(scratch) if space == 0 else space
-    a_space = b_space + 4 * b_size
-    partial = np.empty(height if sums != 0 else 0, np.float32)
-    for top in range(0, m, height):
-        rows = min(height, m - top)
-        tiles = -(-rows // ROWS)
-        for first in range(0, max(k, 1), step):
-            depth = min(step, k - first)
-            a_block = a + 4 * (top * a_row + first * a_step)
-            if sums != 0:
-                _add_columns(a_block, a_step, depth, sums + 4 * top, partial[:rows])
-            for panel in range(panels):
-                j = panel * PANEL
-                columns = min(PANEL, n - j)
-                right, right_step = b + 4 * (first * b_step + j * b_column), b_step
-                if not b_in_place or columns < PANEL:
-                    _pack_panel(right, b_step, b_column, b_space, depth, columns)
-                    right, right_step = b_space, PANEL
-                start, start_row = seed + 4 * (top * seed_row + j), seed_row
-                if first > 0:
-                    start, start_row = c + 4 * (top * c_row + j), c_row
-                elif seed == 0:
+    size = -(-depth // LINE) * LINE * PANEL
+    whole = 0  # columns of B that are read where they lie
+    if b_column == 1 and ready == 0 and (m + below <= 2 * ROWS or depth * b_step <= 4096):
+        whole = n // PANEL * PANEL
+    if ready == 0:
+        place = space + 4 * (whole // PANEL * size)
+        _pack_block(b + 4 * whole * b_column, b_step, b_column, place, size, depth, n - whole)
+    a_space = space + 4 * AREA
+    partial = np.empty(min(m, HEIGHT) if sums != 0 else 0, np.float32)
+    groups, low = parts(m, HEIGHT), 0
+    for group in range(groups):
+        high = (group + 1) * m // groups
+        rows = high - low
+        tiles, turn = parts(rows, ROWS), 0
+        following, following_rows = a + 4 * high * a_row, min(m + below - high, HEIGHT)
+        if sums != 0:
+            _add_columns(a + 4 * low * a_row, a_step, depth, sums + 4 * low, partial[:rows])
+        for j in range(0, n, PANEL):
+            right, right_step = space + 4 * (j // PANEL * size), PANEL
+            if j < whole:
+                right, right_step = b + 4 * j, b_step
+            i = low
+            for t in range(tiles):
+                count = low + (t + 1) * rows // tiles - i
+                left, left_row, left_step = a + 4 * i * a_row, a_row, a_step
+                ahead, ahead_step = 0, 0
+                if following_rows > 0:
+                    ahead, ahead_step = _ask(turn, following, a_row, a_step, following_rows, depth)
+                    turn += 1
+                if lying or copied:
+                    kept = a_space + 4 * (i - low) * (depth if lying else _row_space(depth))
+                    if j == 0:
+                        _pack_tile(left, a_row, a_step, kept, count, depth)
+                    left, left_row, left_step = kept, 1 if lying else _row_space(depth), count if lying else 1
+                start, start_row = seed + 4 * (i * seed_row + j), seed_row
+                if seed == 0:
                     start, start_row = _ZEROS.ctypes.data, 0
-                i = 0
-                for t in range(tiles):
-                    count = (t + 1) * rows // tiles - i
-                    left, left_row, left_step = a_block + 4 * i * a_row, a_row, a_step
-                    ahead, ahead_step = 0, 0  # what is packed next, unless it lies as the processor expects
-                    if lying and panel == 0:
-                        ahead, ahead_step = left + 4 * min(2 * ROWS - 1, rows - i - 1), a_step
-                    elif b_column == 1 and t < 2 and panel + 1 < panels:
-                        ahead, ahead_step = b + 4 * (first * b_step + min(j + PANEL + t * LINE, n - 1)), b_step
-                    if lying or copied:
-                        kept = a_space + 4 * i * (depth if lying else _row_space(depth))
-                        if panel == 0:
-                            _pack_tile(left, a_row, a_step, kept, count, depth)
-                        left, left_row, left_step = kept, 1 if lying else _row_space(depth), count if lying else 1
-                    tile(
-                        left, left_row, left_step, right, right_step, start + 4 * i * start_row, start_row,
-                        c + 4 * ((top + i) * c_row + j), c_row, count, columns, depth,
-                        ahead, ahead_step,
-                    )  # fmt: skip
-                    i += count
-    if c == 0:  # never; but Numba frees an array after the last line that names it, whoever has its address
-        scratch[0] = 0
+                tile(
+                    left, left_row, left_step, right, right_step, start, start_row,
+                    c + 4 * (i * c_row + j), c_row, count, min(PANEL, n - j), depth, ahead, ahead_step,
+                )  # fmt: skip
+                i += count
+        low = high
 
 
-PRIVATE = DEPTH * PANEL + 2 * AREA + 64 * LINE
-_SIGNATURE = types.void(*[types.int64] * 16)
+PRIVATE = AREA + DEPTH * PANEL + (HEIGHT + 1) * (DEPTH + 2 * LINE) + 64 * LINE
+_SIGNATURE = types.void(*[types.int64] * 17)
 _NAME = f"scratchgen_multiply_{len(_SIGNATURE.args)}"  # another signature is another function
-_compiled = cfunc(_SIGNATURE, cache=True, error_model="numpy")(renamed(_multiply_part, _TILE))
+_compiled = cfunc(_SIGNATURE, cache=True, error_model="numpy")(renamed(_multiply_block, VERSION))
 binding.add_symbol(_NAME, _compiled.address)
 
-multiply_part = types.ExternalFunction(_NAME, _SIGNATURE)
-"""``c = seed + a b`` on one thread: (a, a_row, a_step, b, b_step, b_column, seed, seed_row, sums, c, c_row,
-m, n, k, step, space), for njit code.
+multiply_block = types.ExternalFunction(_NAME, _SIGNATURE)
+"""``c = seed + a b`` of one block of B, on one thread: (a, a_row, a_step, below, b, b_step, b_column, ready, seed,
+seed_row, sums, c, c_row, m, n, depth, space), for njit code.
 
-``step`` is ``depth_of_blocks`` of the whole product's depth; ``seed`` as for ``tile``, or 0 for none.
-``sums``, if it is not 0, is the address of ``m`` numbers to which the row sums of ``a`` are added; ``a_row`` must be 1.
-``space``: ``PRIVATE`` floats to work in, from the beginning of a line; with 0 it is allocated, and costs page faults.
+``depth`` is at most ``depth_of_blocks`` of the whole product's, ``n`` at most ``columns_of_block`` of that; ``seed`` as
+for ``tile``, or 0 for none. ``below``: how many rows of A follow after these ``m``, for the next call. ``ready``: the
+block of B is in ``space`` from a call before. ``sums``, if it is not 0, is the address of ``m`` numbers to which the
+row sums of ``a`` are added; ``a_row`` must be 1. ``space``: ``PRIVATE`` floats from the beginning of a line.
 """
+
+
+@_inner
+def multiply_part(a, a_row, a_step, b, b_step, b_column, seed, seed_row, c, c_row, m, n, k, space):
+    """``c`` (m, n) = ``seed`` + ``a`` (m, k) times ``b`` (k, n) on one thread, block by block."""
+    step = depth_of_blocks(k)
+    width = columns_of_block(step)
+    for j in range(0, n, width):
+        for p in range(0, max(k, 1), step):
+            start, start_row = seed + 4 * j if seed != 0 else 0, seed_row
+            if p > 0:
+                start, start_row = c + 4 * j, c_row
+            multiply_block(
+                a + 4 * p * a_step, a_row, a_step, 0, b + 4 * (p * b_step + j * b_column), b_step, b_column, 0,
+                start, start_row, 0, c + 4 * j, c_row, m, min(width, n - j), min(step, k - p), space,
+            )  # fmt: skip
 
 
 @_inner
 def gemm_serial(a, a_row, a_step, b, b_step, b_column, c, c_row, m, n, k, accumulate):
     """``c`` (m, n) = or += ``a`` (m, k) times ``b`` (k, n); see the top of this file."""
-    seed, step = (c if accumulate else 0), depth_of_blocks(k)
-    multiply_part(a, a_row, a_step, b, b_step, b_column, seed, c_row, 0, c, c_row, m, n, k, step, 0)
+    scratch = np.empty(PRIVATE + LINE, np.float32)
+    seed = c if accumulate else 0
+    multiply_part(a, a_row, a_step, b, b_step, b_column, seed, c_row, c, c_row, m, n, k, aligned(scratch))
+    scratch[0] = 0  # Numba frees an array after the last line that names it

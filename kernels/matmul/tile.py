@@ -23,6 +23,7 @@ from ..simd import FLOAT, INT, _broadcast, machine_width
 WIDTH = machine_width()
 LANES, ROWS = WIDTH.lanes, WIDTH.rows
 PANEL = WIDTH.vectors * LANES
+PACE = 4  # steps of depth between two requests for what is needed soon
 FREE_MASKS = LANES == 16  # with AVX-512 a masked move is as quick as a plain one
 
 _VECTOR, _BYTES = ir.VectorType(FLOAT, LANES), ir.IntType(8).as_pointer()
@@ -66,6 +67,20 @@ def _store(builder: ir.IRBuilder, value: ir.Value, place: ir.Value, mask: ir.Val
 # --- the register tile
 
 
+def _row_offsets(builder: ir.IRBuilder, stride: ir.Value, rows: int) -> list[ir.Value]:
+    """Bytes from row 0 to each row, for the addressing mode "base + 1, 2, 4 or 8 times a register".
+
+    The multiples are hidden from LLVM, which would make a chain of additions of them, as long as the multiply-adds.
+    """
+    hide = ir.FunctionType(INT, [INT])
+    odd = {i: builder.asm(hide, "", "=r,0", [builder.mul(stride, INT(i))], False) for i in range(1, rows, 2)}
+    offsets = [INT(0)]
+    for i in range(1, rows):
+        twos = (i & -i).bit_length() - 1
+        offsets.append(builder.shl(odd[i >> twos], INT(twos)))
+    return offsets
+
+
 def _tile_function(module: ir.Module, rows: int, fetching: bool) -> ir.Function:
     """The tile of exactly so many rows, as a function of the module it is used in."""
     name = f"scratchgen_tile_{rows}_{fetching:d}"
@@ -83,6 +98,8 @@ def _tile_function(module: ir.Module, rows: int, fetching: bool) -> ir.Function:
         builder.shl(v, INT(2)) for v in (a_row, a_step, b_step, seed_row, c_row, ahead_step)
     )
 
+    row_offsets = _row_offsets(builder, a_row, rows)
+
     def vector_at(base: ir.Value, stride: ir.Value, i: int, j: int) -> ir.Value:
         return _at(builder, base, builder.add(builder.mul(stride, INT(i)), INT(4 * LANES * j)), _VECTOR)
 
@@ -96,18 +113,28 @@ def _tile_function(module: ir.Module, rows: int, fetching: bool) -> ir.Function:
     left, a_now, b_now, soon = builder.phi(INT), builder.phi(_BYTES), builder.phi(_BYTES), builder.phi(_BYTES)
     sums = [builder.phi(_VECTOR) for _ in places]
     b_vectors = [_load(builder, _at(builder, b_now, INT(4 * LANES * j), _VECTOR)) for j in range(vectors)]
-    if fetching:
-        prefetch = _intrinsic(builder, "llvm.prefetch.p0", ir.VoidType(), [_BYTES, _I32, _I32, _I32])
-        builder.call(prefetch, [soon, _I32(0), _I32(2), _I32(1)])
     nexts = []
     for i in range(rows):
-        scalar = builder.load(_at(builder, a_now, builder.mul(a_row, INT(i)), FLOAT), align=4)
+        scalar = builder.load(_at(builder, a_now, row_offsets[i], FLOAT), align=4)
         spread = _broadcast(builder, scalar, _VECTOR)
         nexts += [builder.call(fma, [spread, b_vectors[j], sums[i * vectors + j]]) for j in range(vectors)]
     left_next = builder.sub(left, INT(1))
-    a_next, b_next, soon_next = (
-        builder.gep(now, [step]) for now, step in ((a_now, a_step), (b_now, b_step), (soon, ahead_step))
-    )
+    a_next, b_next, soon_next = builder.gep(a_now, [a_step]), builder.gep(b_now, [b_step]), soon
+    end = body
+    if fetching:
+        prefetch = _intrinsic(builder, "llvm.prefetch.p0", ir.VoidType(), [_BYTES, _I32, _I32, _I32])
+        ask, end = function.append_basic_block("ask"), function.append_basic_block("end")
+        rest = builder.and_(left_next, INT(PACE - 1))
+        builder.cbranch(builder.icmp_signed("==", rest, INT(0)), ask, end)
+        builder.position_at_end(ask)
+        for line in range(2):
+            builder.call(prefetch, [builder.gep(soon, [INT(64 * line)]), _I32(0), _I32(2), _I32(1)])
+        sooner = builder.gep(soon, [ahead_step])
+        builder.branch(end)
+        builder.position_at_end(end)
+        soon_next = builder.phi(_BYTES)
+        soon_next.add_incoming(soon, body)
+        soon_next.add_incoming(sooner, ask)
     builder.cbranch(builder.icmp_signed(">", left_next, INT(0)), body, after)
     for phi, first, following in zip(
         (left, a_now, b_now, soon, *sums),
@@ -115,13 +142,13 @@ def _tile_function(module: ir.Module, rows: int, fetching: bool) -> ir.Function:
         (left_next, a_next, b_next, soon_next, *nexts),
     ):
         phi.add_incoming(first, before)
-        phi.add_incoming(following, body)
+        phi.add_incoming(following, end)
 
     builder.position_at_end(after)
     totals = [builder.phi(_VECTOR) for _ in places]
     for phi, following in zip(totals, nexts):
         phi.add_incoming(zero, before)
-        phi.add_incoming(following, body)
+        phi.add_incoming(following, end)
 
     def finish(masks: list[Any]) -> None:
         seeds = [_load(builder, vector_at(seed, seed_row, i, j), masks[j]) for i, j in places]
@@ -144,8 +171,8 @@ def tile(typing, a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, co
 
     for ``i < rows <= ROWS`` and ``j < columns <= PANEL``. ``seed`` may be ``c`` itself (to accumulate) or, with
     ``seed_row`` 0, one row for all: a bias, or zeros. Of ``b`` all ``PANEL`` columns are read.
-    ``ahead``: while it runs, lines from there on, ``ahead_step`` apart, are asked for to be near when they are needed;
-    0 for none.
+    ``ahead``: while it runs, every ``PACE`` steps two lines are asked for to be in the L2 cache when they are needed,
+    from there on and ``ahead_step`` apart; 0 for none. More at once would leave the tile's own loads no way in.
     """
 
     def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
