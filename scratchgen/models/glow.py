@@ -170,6 +170,7 @@ class ZeroConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # The filters are scaled in place of the images, which are far larger.
+        assert self.conv.bias is not None
         weight, bias = F.scaled_filters(self.conv.weight, self.conv.bias, self.gain, 3.0)
         return F.conv2d(x, weight, bias, padding=self.conv.padding)
 
