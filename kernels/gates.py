@@ -20,11 +20,12 @@ from .launch import ROOT, Module, all_modules
 from .nvrtc import Resources
 from .registry import Kernel
 
-ARCHITECTURES = ("sm_80", "sm_90a")
 EVIDENCE = ROOT / "evidence.json"
 # A multiprocessor hides the latency of memory by warps that wait in turn. Fewer are enough for kernels that have a
 # block's work under way in asynchronous copies, and whose sums fill the registers.
-LEAST_WARPS = {"attention/attention.cu": 8, "attention/backward.cu": 8}
+LEAST_WARPS = dict.fromkeys(
+    ("attention/attention.cu", "attention/backward.cu", "attention/hopper.cu", "matmul/hopper.cu"), 8
+)
 USUAL_WARPS = 16
 _SHARED = {"sm_80": 164 << 10, "sm_90a": 228 << 10}  # bytes of a multiprocessor, of which a block takes 1 KB for itself
 _REGISTERS, _WARPS, _BLOCKS, _THREADS = 65536, 64, 32, 256
@@ -74,7 +75,9 @@ def status(kernel: Kernel) -> str:
 
 def observe() -> dict[str, Any]:
     """Compile everything, test everything in the emulator, and say what is to be written."""
-    files = [f"tests/test_cuda_{part}.py" for part in ("kernels", "products", "attention", "many", "channels")]
+    files = [
+        f"tests/test_cuda_{part}.py" for part in ("kernels", "products", "attention", "hopper", "many", "channels")
+    ]
     tested = subprocess.run([sys.executable, "-m", "pytest", "-q", *files], cwd=ROOT.parent)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return {
@@ -82,7 +85,7 @@ def observe() -> dict[str, Any]:
             "digest": module.digest,
             "nvrtc": nvrtc.version(),
             "columns": ["registers", "spilled bytes", "shared bytes", "resident warps"],
-            "resources": {architecture: resources(module, architecture) for architecture in ARCHITECTURES},
+            "resources": {architecture: resources(module, architecture) for architecture in module.architectures},
             "emulated": today if tested.returncode == 0 else None,
             "gpu": evidence().get(file, {}).get("gpu", []),
         }

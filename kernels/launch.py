@@ -22,11 +22,14 @@ import numpy as np
 
 from . import emulate
 from .arrays import array_module
+from .tensor_map import Boxes
 
 ROOT = Path(__file__).parent
 TYPES = {"float32": "float", "float16": "half_t", "bfloat16": "bfloat_t"}  # the kernels' names for NumPy's dtypes
 MOST_THREADS = 1024
 MOST_SHARED = 227 << 10  # on Hopper; Ampere has 163 KB
+ARCHITECTURES = ("sm_80", "sm_90a")
+HOPPER = ("sm_90a",)  # the architectures of a module of which no other GPU has the instructions
 MODULES: dict[str, Module] = {}  # every module made so far, by its file
 
 
@@ -63,11 +66,15 @@ class Holding:
 
 
 class Module:
-    """A .cu file, named relative to this folder, and those instantiations of its kernels that are used."""
+    """A .cu file, named relative to this folder, and those instantiations of its kernels that are used.
 
-    def __init__(self, file: str, *kernels: str) -> None:
+    ``architectures``: for which it is compiled, and the only ones if they are not the usual two.
+    """
+
+    def __init__(self, file: str, *kernels: str, architectures: tuple[str, ...] = ARCHITECTURES) -> None:
         self.file = file
         self.kernels = kernels
+        self.architectures = architectures
         self.path = ROOT / file
         MODULES[file] = self
 
@@ -87,8 +94,8 @@ class Module:
         """Run ``kernel`` over ``grid`` blocks of ``block`` threads, with ``shared`` bytes of dynamic shared memory.
 
         Arguments are contiguous arrays (``Out`` or ``Changed`` if the kernel writes them; None is a null pointer),
-        NumPy scalars of exactly the parameter's type, and structs that hold addresses (``Holding``). An empty grid does
-        nothing.
+        NumPy scalars of exactly the parameter's type, structs that hold addresses (``Holding``), and arrays that are
+        read by boxes (``Boxes``). An empty grid does nothing.
         """
         if kernel not in self.kernels:
             raise KeyError(f"{self.file} has no kernel {kernel!r}; it has: {', '.join(self.kernels)}")
@@ -118,6 +125,10 @@ class Module:
             if isinstance(a, Holding):
                 passed.append((a.record, emulate.VALUE))
                 held += [(place, *_mode(array)) for place, array in a.places()]
+            elif isinstance(a, Boxes):
+                record = a.record()
+                passed.append((record, emulate.VALUE))
+                held.append((record["array"], a.array, emulate.INPUT))
             else:
                 passed.append(_mode(a))
         self._library.launch(kernel, grid, block, passed, shared, held)
@@ -136,9 +147,8 @@ class Module:
     def _gpu_module(self) -> Any:
         import cupy
 
-        return cupy.RawModule(
-            code=self.path.read_text(), options=("-std=c++17", f"-I{ROOT}"), name_expressions=list(self.kernels)
-        )
+        options = ("-std=c++17", f"-I{ROOT}", *(["-arch=sm_90a"] if self.architectures == HOPPER else []))
+        return cupy.RawModule(code=self.path.read_text(), options=options, name_expressions=list(self.kernels))
 
 
 def _bare(argument: Any) -> Any:
@@ -147,6 +157,8 @@ def _bare(argument: Any) -> Any:
 
 def _reached(argument: Any) -> list[Any]:
     """An argument, or the arrays whose addresses it holds."""
+    if isinstance(argument, Boxes):
+        return [argument.array]
     return [a for _, a in argument.places()] if isinstance(argument, Holding) else [argument]
 
 
@@ -166,6 +178,8 @@ def _mode(argument: Any) -> tuple[Any, int]:
 
 def _on_device(argument: Any) -> Any:
     """What CuPy is given."""
+    if isinstance(argument, Boxes):
+        return argument.encoded()
     if isinstance(argument, Holding):
         for place, array in argument.places():
             place[0] = _bare(array).data.ptr
@@ -183,6 +197,20 @@ def begins_at_multiples_of(bytes: int, array: Any) -> bool:
     """Whether the array's first element lies at a multiple of ``bytes``: on a GPU every allocation does."""
     address = emulate.misplaced(array) if isinstance(array, np.ndarray) else array.data.ptr
     return address % bytes == 0
+
+
+def in_whole_chunks(x: Any) -> Any:
+    """``x`` [..., width], contiguous, or a copy whose rows begin at multiples of 16 bytes, filled up with zeros."""
+    if missing := -x.shape[-1] % (16 // x.itemsize):
+        wide = array_module(x).zeros((*x.shape[:-1], x.shape[-1] + missing), x.dtype)
+        wide[..., : x.shape[-1]] = x
+        return wide
+    return x if begins_at_multiples_of(16, x) else x.copy()
+
+
+def on_hopper(array: Any) -> bool:
+    """Whether the array lies on a GPU of compute capability 9.0, the only ones with its instructions."""
+    return array_module(array) is not np and array.device.compute_capability == "90"
 
 
 def blocks_for(count: int, each: int = 1, threads: int = 256) -> tuple[int, int]:

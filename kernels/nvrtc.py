@@ -78,7 +78,9 @@ def compile_kernels(
 ) -> dict[str, Resources]:
     """Compile CUDA C++ to machine code for ``architecture`` (``sm_80``) and say what each of ``kernels`` takes.
 
-    Raises CompileError with the compiler's log: for a syntax error, or an instruction the architecture does not have.
+    Raises CompileError with the compiler's log: for a syntax error, for an instruction the architecture does not have,
+    and for products of warpgroups (wgmma) that the assembler makes wait for each other, since other instructions touch
+    their sums in between: such a kernel would be right, and a waste of its tensor cores.
     """
     program = ctypes.c_void_p()
     _call("nvrtcCreateProgram", ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None)
@@ -91,7 +93,7 @@ def compile_kernels(
         encoded = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))
         failed = _call("nvrtcCompileProgram", program, len(flags), encoded)
         log = _text("nvrtcGetProgramLogSize", "nvrtcGetProgramLog", program).rstrip(b"\0").decode()
-        if failed:
+        if failed or "wgmma.mma_async instructions are serialized" in log:
             raise CompileError(log)
         reports = _parse(log)
         found = {}

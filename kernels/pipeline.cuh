@@ -26,8 +26,7 @@ struct Pipeline {
         typename Either<TENSOR, TensorProduct<T, A, B, WARP_ROWS>, PlainProduct<T, A, B, WARP_ROWS>>::type;
     static constexpr int STAGE_BYTES = A::BYTES + B::BYTES, DEPTH = A::DEPTH;
 
-    // Panels [first, last) of a times those of b. `put` gets results of the tile: put.pack(row, column, values) 16 bytes
-    // of a row, if put.packed(); else put.one(row, column, value), of which a warp has 32 neighbours at a time.
+    // Panels [first, last) of a times those of b. `put` gets results of the tile, as put_stage() gives them.
     template <class Left, class Right, class Put>
     static DEVICE void run(const Left& left, bool left_aligned, const Right& right, bool right_aligned, int first,
                            int last, Put put) {
@@ -61,29 +60,11 @@ struct Pipeline {
         copy_wait<0>();
         __syncthreads();  // the panels' memory is free
         float* const stage = reinterpret_cast<float*>(memory) + warp * STAGE_FLOATS;
-        constexpr int EACH = WIDEST<T>, LANES = WARP_COLUMNS / EACH;  // lanes that share a row
-        const int lane = threadIdx.x % WARP_SIZE;
 #pragma unroll
         for (int part = 0; part < WARP_ROWS / STAGE_ROWS; part++) {
             product.deposit(stage, part);
             __syncwarp();
-            if (put.packed()) {
-#pragma unroll
-                for (int r = lane / LANES; r < STAGE_ROWS; r += WARP_SIZE / LANES) {
-                    Pack<float, EACH> values;
-#pragma unroll
-                    for (int e = 0; e < EACH; e += 4) {
-                        const Pack<float, 4> four = load<4>(stage + stage_place(r, (lane % LANES * EACH + e) / 4));
-#pragma unroll
-                        for (int i = 0; i < 4; i++) values.value[e + i] = four.value[i];
-                    }
-                    put.pack(row + part * STAGE_ROWS + r, column + lane % LANES * EACH, values);
-                }
-            } else {
-#pragma unroll 1
-                for (int r = 0; r < STAGE_ROWS; r++)
-                    put.one(row + part * STAGE_ROWS + r, column + lane, stage[stage_place(r, lane / 4) + lane % 4]);
-            }
+            put_stage<T>(stage, row + part * STAGE_ROWS, column, put);
             __syncwarp();
         }
     }

@@ -16,6 +16,43 @@ DEVICE int stage_place(int row, int chunk) {
     return row * WARP_COLUMNS + (chunk ^ moved) * 4;
 }
 
+// A warp's 16 x 32 sums, in four fragments of mma's results, to its stage.
+DEVICE void deposit_fragments(float* stage, const float* sums) {
+    const int lane = threadIdx.x % WARP_SIZE;
+#pragma unroll
+    for (int j = 0; j < WARP_COLUMNS / 8; j++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float* const to = stage + stage_place(lane / 4 + half * 8, 2 * j + lane % 4 / 2) + lane % 2 * 2;
+            store<2>(to, Pack<float, 2>{{sums[4 * j + 2 * half], sums[4 * j + 2 * half + 1]}});
+        }
+}
+
+// What lies in a warp's stage to `put`: 16 rows of the block's results from `row` on, 32 columns from `column` on.
+// put.pack(row, column, values) gets 16 bytes of a row, if put.packed(); else put.one(row, column, value) a result, of
+// which a warp has 32 neighbours at a time.
+template <class T, class Put>
+DEVICE void put_stage(const float* stage, int row, int column, const Put& put) {
+    constexpr int EACH = WIDEST<T>, LANES = WARP_COLUMNS / EACH;  // lanes that share a row
+    const int lane = threadIdx.x % WARP_SIZE;
+    if (put.packed()) {
+#pragma unroll
+        for (int r = lane / LANES; r < STAGE_ROWS; r += WARP_SIZE / LANES) {
+            Pack<float, EACH> values;
+#pragma unroll
+            for (int e = 0; e < EACH; e += 4) {
+                const Pack<float, 4> four = load<4>(stage + stage_place(r, (lane % LANES * EACH + e) / 4));
+#pragma unroll
+                for (int i = 0; i < 4; i++) values.value[e + i] = four.value[i];
+            }
+            put.pack(row + r, column + lane % LANES * EACH, values);
+        }
+    } else {
+#pragma unroll 1
+        for (int r = 0; r < STAGE_ROWS; r++) put.one(row + r, column + lane, stage[stage_place(r, lane / 4) + lane % 4]);
+    }
+}
+
 template <class T, class A, class B, int WARP_ROWS>
 struct TensorProduct {
     static constexpr int ROWS = WARP_ROWS / 16, COLUMNS = WARP_COLUMNS / 8;  // of fragments
@@ -79,16 +116,7 @@ struct TensorProduct {
         }
     }
 
-    DEVICE void deposit(float* stage, int part) const {
-        const int lane = threadIdx.x % WARP_SIZE;
-#pragma unroll
-        for (int j = 0; j < COLUMNS; j++)
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                float* const to = stage + stage_place(lane / 4 + half * 8, 2 * j + lane % 4 / 2) + lane % 2 * 2;
-                store<2>(to, Pack<float, 2>{{sum[part][j][2 * half], sum[part][j][2 * half + 1]}});
-            }
-    }
+    DEVICE void deposit(float* stage, int part) const { deposit_fragments(stage, &sum[part][0][0]); }
 };
 
 // On the float32 units, 8 x 4 lanes with (WARP_ROWS / 8) x 8 results each: 16 numbers from shared memory for 64

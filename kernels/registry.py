@@ -35,7 +35,8 @@ class Kernel:
 
     ``priority``: the highest fitting one is chosen; the reference has 0. ``study``: a step of a teaching ladder,
     tested and benchmarked but never chosen. ``device``: where it runs, or several of them with spaces in between.
-    ``when(*arrays, **attrs)``: a further condition, e.g. on sizes.
+    ``when(*arrays, **attrs)``: a further condition, e.g. on sizes. ``unasked(*arrays, **attrs)``: one for being chosen
+    without having been asked for by name, e.g. on the GPU.
     ``looseness``: how many times the usual error it may have, for algorithms that trade accuracy for speed.
     """
 
@@ -45,6 +46,7 @@ class Kernel:
     device: str = "any"
     dtypes: frozenset[np.dtype] | None = None
     when: Callable[..., bool] | None = None
+    unasked: Callable[..., bool] | None = None
     cost: Callable[..., Cost] | None = None
     study: bool = False
     priority: int = 10
@@ -56,6 +58,9 @@ class Kernel:
 
     def accepts(self, dtype: np.dtype | None) -> bool:
         return self.dtypes is None or dtype in self.dtypes
+
+    def fits(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> bool:
+        return self.when is None or self.when(*arrays, **attrs)
 
 
 _table: dict[str, dict[str, Kernel]] = {}
@@ -71,6 +76,7 @@ def kernel(
     device: str = "any",
     dtypes: str | None = None,
     when: Callable[..., bool] | None = None,
+    unasked: Callable[..., bool] | None = None,
     cost: Callable[..., Cost] | None = None,
     study: bool = False,
     priority: int | None = None,
@@ -96,6 +102,7 @@ def kernel(
             device=device,
             dtypes=frozenset(np.dtype(code) for code in dtypes.split()) if dtypes else None,
             when=when,
+            unasked=unasked,
             cost=cost,
             study=study,
             priority=priority,
@@ -197,12 +204,8 @@ def select(op: str, device: str, arrays: tuple[Any, ...], attrs: dict[str, Any],
     dtype = next((a.dtype for a in arrays if a is not None), None)
     if chosen and op in chosen:
         asked = _table[op][chosen[op]]
-        if not (
-            asked.runs_on(device) and asked.accepts(dtype) and (asked.when is None or asked.when(*arrays, **attrs))
-        ):
-            raise ValueError(
-                f"{op}: {asked.impl!r}, asked for by name, does not take {_shown(arrays)} on {device}"
-            )
+        if not (asked.runs_on(device) and asked.accepts(dtype) and asked.fits(arrays, attrs)):
+            raise ValueError(f"{op}: {asked.impl!r}, asked for by name, does not take {_shown(arrays)} on {device}")
         return asked
     key = (op, device, dtype)
     candidates = _candidates.get(key)
@@ -212,10 +215,10 @@ def select(op: str, device: str, arrays: tuple[Any, ...], attrs: dict[str, Any],
         candidates = _candidates[key] = tuple(sorted(fitting, key=lambda k: -k.priority))
     if prefer is not None:
         for candidate in candidates:
-            if candidate.impl == prefer and (candidate.when is None or candidate.when(*arrays, **attrs)):
+            if candidate.impl == prefer and candidate.fits(arrays, attrs):
                 return candidate
     for candidate in candidates:
-        if candidate.when is None or candidate.when(*arrays, **attrs):
+        if candidate.fits(arrays, attrs) and (candidate.unasked is None or candidate.unasked(*arrays, **attrs)):
             return candidate
     known = ", ".join(_table.get(op, {})) or "none"
     raise NotImplementedError(f"{op} has no kernel for {_shown(arrays)} on {device}; implementations: {known}")

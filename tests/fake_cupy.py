@@ -148,6 +148,7 @@ def _run(function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> A
         return _outside(function(*_inside(args), **_inside(kwargs)), *args, *kwargs.values())
 
 
+CAPABILITY = "80"  # of the GPU, if there were one
 _AT: WeakValueDictionary[int, ndarray] = WeakValueDictionary()  # arrays by the addresses that were asked for
 
 
@@ -200,7 +201,7 @@ class ndarray:
     size = property(lambda self: self._inside.size)
     itemsize = property(lambda self: self._inside.itemsize)
     nbytes = property(lambda self: self._inside.nbytes)
-    device = property(lambda self: SimpleNamespace(id=0))
+    device = property(lambda self: SimpleNamespace(id=0, compute_capability=CAPABILITY))
 
     @property
     def data(self) -> SimpleNamespace:
@@ -358,6 +359,8 @@ class _Device:
         if number:
             raise RuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
         self.id = number
+
+    compute_capability = property(lambda self: CAPABILITY)
 
     def __enter__(self) -> _Device:
         return self

@@ -182,6 +182,19 @@ def test_a_row_is_timed_beside_the_others():
 
 
 @emulates
+def test_hoppers_rung_is_checked_where_it_runs_and_timed_beside_the_one_below():
+    (row,) = (row for row in ROWS if row.name == "matmul 4096")
+    with kernels.use(matmul="cuda-wgmma"):
+        (found,) = beside._measure(row, Board(), "float16")
+    assert [peer["name"] for peer in found["peers"]] == ["NumPy", "our cuda"]
+    assert found["apart"] < 1e-3
+    ampere = Board()
+    ampere.hopper = False
+    checked = [{k.impl for k in correct._implementations("linear", board)} for board in (Board(), ampere)]
+    assert checked == [{"cuda", "cuda-tf32", "cuda-wgmma", "cuda-wgmma-tf32"}, {"cuda", "cuda-tf32"}]
+
+
+@emulates
 def test_a_wrong_kernel_is_found(monkeypatch, tried):
     run, path = tried
     right = kernels.implementations("softmax", "emu")["cuda"]

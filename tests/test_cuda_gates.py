@@ -14,8 +14,9 @@ UPDATE = "; after a change of CUDA sources run: python -m scratchgen.kernels.gat
 
 
 @compiles
-@pytest.mark.parametrize("architecture", gates.ARCHITECTURES)
-@pytest.mark.parametrize("file", MODULES)
+@pytest.mark.parametrize(
+    ("file", "architecture"), [(file, target) for file, module in MODULES.items() for target in module.architectures]
+)
 def test_every_instantiation_compiles_and_spills_nothing(file, architecture):
     golden = gates.evidence()[file]
     found = gates.resources(MODULES[file], architecture)
@@ -64,6 +65,28 @@ def test_an_instruction_that_an_architecture_lacks_does_not_pass():
     assert nvrtc.compile_kernels(text, ["hopper"], "sm_90a", ROOT)["hopper"].spilled == 0
     with pytest.raises(nvrtc.CompileError, match="wgmma"):
         nvrtc.compile_kernels(text, ["hopper"], "sm_80", ROOT)
+
+
+@compiles
+def test_products_that_wait_for_each_other_do_not_pass():
+    text = """
+    #include "hopper.cuh"
+    template <bool TOUCHED>
+    __global__ void products(float* y) {
+        SWIZZLED_SHARED(memory);
+        float sums[64] = {};
+        sums_fence();
+        multiply_async<half_t, 128, false, false>(sums, descriptor(memory), descriptor(memory));
+        if (TOUCHED) sums[0] += 1;
+        multiply_async<half_t, 128, false, false>(sums, descriptor(memory), descriptor(memory));
+        products_commit();
+        products_wait<0>();
+        for (int i = 0; i < 64; i++) y[i * 128 + threadIdx.x] = sums[i];
+    }
+    """
+    assert nvrtc.compile_kernels(text, ["products<false>"], "sm_90a", ROOT)["products<false>"].spilled == 0
+    with pytest.raises(nvrtc.CompileError, match="serialized"):
+        nvrtc.compile_kernels(text, ["products<true>"], "sm_90a", ROOT)
 
 
 @compiles

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from scratchgen import kernels
 from scratchgen.kernels import precision
 from scratchgen.kernels.compare import deviation, outputs
 
@@ -76,6 +77,9 @@ def _calls(row: Beside, board: Board, arrays: tuple, attrs: dict[str, Any]) -> d
             calls[peer.name] = of(peer.module, *theirs)
         else:
             calls[peer.name] = partial(peer.prepared(partial(of, peer.module)), *theirs)
+    if kernel.unasked is not None:  # Hopper's rung: also beside the one that runs on all GPUs
+        below = kernels.implementations(row.op, board.device)[kernel.impl.replace("-wgmma", "")]
+        calls[f"our {below.impl}"] = lambda: below.fn(*arguments, **attrs)
     return calls
 
 

@@ -25,6 +25,7 @@ class Board:
     device = "emu"
     xp: Any = np
     small = True
+    hopper = True  # it has the instructions of compute capability 9.0
 
     def synchronize(self) -> None:
         """Wait until all is done."""
@@ -80,6 +81,7 @@ class GPU(Board):
         import cupy
 
         self.xp = self.cupy = cupy
+        self.hopper = cupy.cuda.Device().compute_capability == "90"
 
     def synchronize(self) -> None:
         self.cupy.cuda.Device().synchronize()

@@ -18,6 +18,7 @@ from scratchgen import kernels
 from scratchgen.kernels import gates, precision
 from scratchgen.kernels.compare import TOLERANCE, Case, cast, deviation, drawn, outputs
 from scratchgen.kernels.emulate import emulator
+from scratchgen.kernels.launch import HOPPER, Module
 
 from .. import machine
 from .board import Board
@@ -36,14 +37,19 @@ IN_PLACE: dict[str, tuple[int, dict[str, Any], tuple[int, ...]]] = {
 
 
 def _implementations(op: str, board: Board) -> list[kernels.Kernel]:
-    """Those in CUDA, study versions included; in the emulator not Numba's, which it does not run."""
+    """Those in CUDA, study versions included; in the emulator not Numba's, and nothing that this GPU cannot run."""
     found = kernels.implementations(op, board.device).values()
-    return [k for k in found if k.device != "any" and (board.device == "cuda" or "emu" in k.device.split())]
+    on_device = [k for k in found if k.device != "any" and (board.device == "cuda" or "emu" in k.device.split())]
+    return [k for k in on_device if board.hopper or (module := _module(k)) is None or module.architectures != HOPPER]
+
+
+def _module(kernel: kernels.Kernel) -> Module | None:
+    return getattr(sys.modules[kernel.fn.__module__], "MODULE", None)
 
 
 def file_of(kernel: kernels.Kernel) -> str | None:
     """The .cu file of a kernel; None for those in Numba CUDA."""
-    module = getattr(sys.modules[kernel.fn.__module__], "MODULE", None)
+    module = _module(kernel)
     return None if module is None else module.file
 
 

@@ -8,6 +8,7 @@ provide("scratchgen.kernels.attention.cpu", "cpu", _op, f"{_op}_vjp")
 provide("scratchgen.kernels.attention.ladder", "cpu", _op)
 for _device in ("cuda", "emu"):
     provide("scratchgen.kernels.attention.cuda", _device, _op)
+    provide("scratchgen.kernels.attention.cuda_hopper", _device, _op)
     provide("scratchgen.kernels.attention.cuda_vjp", _device, f"{_op}_vjp")
 provide("scratchgen.kernels.attention.numba_cuda", "cuda", _op, f"{_op}_vjp")
 

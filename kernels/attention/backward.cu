@@ -20,6 +20,8 @@ __global__ void attention_dots(const T* __restrict__ g, const T* __restrict__ y,
 }
 
 constexpr int COLUMNS = 32, TILES = COLUMNS / 8;
+// Scores are exponents, and from g v' dots are subtracted, nearly as large: TF32's error in either is much of the result,
+// so these two are made by products that are split.
 
 // Blocks of two matrices of the same rows, which come one after another: half of them is worked on while the other comes.
 template <class T, int HEAD>
@@ -55,7 +57,7 @@ __global__ void __launch_bounds__(THREADS, RESIDENT<HEAD>)
                  const float* __restrict__ mask, const float* __restrict__ lse, const float* __restrict__ dots,
                  T* __restrict__ dq, float* __restrict__ dmask, Shape s) {
     using R = Rows<T, HEAD, true>;
-    using W = Warp<T, HEAD, COLUMNS, TENSOR, true>;
+    using W = Warp<T, HEAD, COLUMNS, TENSOR, true, true>;
     DYNAMIC_SHARED(T, memory);
     T *const queries = memory, *const slopes = memory + BLOCK_ROWS * HEAD;
     const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE, batch = blockIdx.y;
@@ -108,7 +110,7 @@ __global__ void __launch_bounds__(THREADS, RESIDENT<HEAD>)
                   const float* __restrict__ mask, const float* __restrict__ lse, const float* __restrict__ dots,
                   T* __restrict__ dk, T* __restrict__ dv, Shape s) {
     using R = Rows<T, HEAD, true>;
-    using W = Warp<T, HEAD, COLUMNS, TENSOR, true>;
+    using W = Warp<T, HEAD, COLUMNS, TENSOR, true, true>;
     DYNAMIC_SHARED(T, memory);
     T *const keys = memory, *const values = memory + BLOCK_ROWS * HEAD;
     const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE, batch = blockIdx.y;

@@ -194,7 +194,8 @@ for _name, _dtypes, _fn in (
 
 def ladder() -> Iterator[tuple[str, Callable[[], Any]]]:
     """The steps on a head of 256 queries and keys of 64, for ``kernels.model``, in the number type they are for."""
-    from .cuda_vjp import gradients  # which imports this module
+    from .cuda_hopper import attend as attend_on_hopper  # which import this module
+    from .cuda_vjp import gradients
 
     wide = [np.random.default_rng(0).standard_normal((1, 256, 64)).astype(np.float32) for _ in range(4)]
     narrow = [x.astype(np.float16) for x in wide]
@@ -207,6 +208,7 @@ def ladder() -> Iterator[tuple[str, Callable[[], Any]]]:
         ("cuda-5-swizzled", narrow, _step(STEPS["cuda-5-swizzled"])),
         ("cuda (float16)", narrow, _step(Form(True))),
         ("cuda-tf32", wide, _step(Form(True))),
+        ("cuda-wgmma (float16)", narrow, attend_on_hopper),
     ):
         yield name, lambda fn=fn, arrays=arrays: fn(*arrays[:3], None, **how)  # type: ignore[misc]
     q, k, v, g = narrow

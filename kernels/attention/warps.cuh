@@ -78,8 +78,9 @@ struct Rows {
     }
 };
 
-// COLUMNS results for each of the warp's rows.
-template <class T, int HEAD, int COLUMNS, bool TENSOR, bool SWIZZLED>
+// COLUMNS results for each of the warp's rows. SPLIT: scores of float32 on tensor cores are made as right as float32's, by
+// three products: each number is one of TF32 and a rest, and only the product of the rests is left out.
+template <class T, int HEAD, int COLUMNS, bool TENSOR, bool SWIZZLED, bool SPLIT = false>
 struct Warp {
     using R = Rows<T, HEAD, SWIZZLED>;
     static constexpr int TILES = COLUMNS / 8, PARTS = HEAD / 8, STEP = 32 / sizeof(T);
@@ -90,12 +91,40 @@ struct Warp {
             for (int i = 0; i < count; i++) numbers[i] = to_tf32(__uint_as_float(numbers[i]));
     }
 
+    // numbers = their TF32 parts, rests = those of what is left.
+    static DEVICE void split(unsigned (&numbers)[4], unsigned (&rests)[4]) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float whole = __uint_as_float(numbers[i]);
+            numbers[i] = to_tf32(whole);
+            rests[i] = to_tf32(whole - __uint_as_float(numbers[i]));
+        }
+    }
+
     // s = the inner products of rows [row, row + 16) of a with rows [0, COLUMNS) of b.
     static DEVICE void scores(float (&s)[TILES][4], const T* a, int row, const T* b) {
         const int lane = threadIdx.x % WARP_SIZE, g = lane / 4, t = lane % 4;
 #pragma unroll
         for (int j = 0; j < TILES; j++) s[j][0] = s[j][1] = s[j][2] = s[j][3] = 0;
-        if constexpr (TENSOR) {
+        if constexpr (TENSOR && SPLIT && sizeof(T) == 4) {
+#pragma unroll 1
+            for (int step = 0; step < HEAD / STEP; step++) {
+                unsigned left[4], left_rest[4], right[4], right_rest[4];
+                load_matrix_4(left, a + R::place(row + lane % 16, 2 * step + lane / 16));
+                split(left, left_rest);
+#pragma unroll
+                for (int j = 0; j < TILES; j += 2) {
+                    load_matrix_4(right, b + R::place(8 * j + lane % 8 + lane / 16 * 8, 2 * step + lane / 8 % 2));
+                    split(right, right_rest);
+#pragma unroll
+                    for (int i = 0; i < 2; i++) {  // the small ones first
+                        multiply(s[j + i], left_rest, right + 2 * i, T{});
+                        multiply(s[j + i], left, right_rest + 2 * i, T{});
+                        multiply(s[j + i], left, right + 2 * i, T{});
+                    }
+                }
+            }
+        } else if constexpr (TENSOR) {
 #pragma unroll 2
             for (int step = 0; step < HEAD / STEP; step++) {
                 unsigned left[4];

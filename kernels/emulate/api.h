@@ -26,7 +26,7 @@ struct Bits16 {
     uint64_t low, high;
 };
 
-enum class Collective : int { sync, shuffle, ballot, load_matrix, multiply };
+enum class Collective : int { sync, shuffle, ballot, load_matrix, multiply, multiply_async, wait_multiplied };
 
 // What one lane brings to a collective of its warp, and what it takes home.
 struct Request {
@@ -40,6 +40,20 @@ struct Request {
     int format = 0;
     uint32_t a[4] = {}, b[2] = {}, d[4] = {};
     float c[4] = {};
+    // multiply_async: `count` columns; a in fragments or, as b, by a descriptor of shared memory, maybe transposed;
+    // this lane's sums, to which is added later. wait_multiplied: until at most `count` of the latest groups are under
+    // way
+    bool in_fragments = false, a_across = false, b_across = false;
+    uint64_t left = 0, right = 0;
+    float* sums = nullptr;
+};
+
+// A tensor map as launch.py packs it: an array of three dimensions, the innermost first, and the box that is copied.
+struct BoxMap {
+    const char* array;
+    int64_t pitch[2];  // bytes from row to row, and from matrix to matrix
+    int32_t extent[3], box[3];
+    int32_t item, swizzled, to_tf32;
 };
 
 extern "C" {
@@ -62,6 +76,19 @@ void emulate_atomic(void* address, int bytes, const void* caller);  // checks on
 void emulate_copy_async(void* target, const void* source, int bytes, int given);
 void emulate_copy_commit();
 void emulate_copy_wait(int groups);  // until at most so many of the latest groups are under way
+
+// Hopper's: barriers in shared memory that count arrivals and bytes, copies of boxes that arrive at one, products of
+// warpgroups. `barrier`: 8 bytes in shared memory.
+void emulate_phases_begin(void* barrier, int arrivals);
+void emulate_phases_shown();  // to asynchronous copies
+void emulate_phase_arrive(void* barrier);
+void emulate_phase_expect(void* barrier, int bytes);
+void emulate_phase_wait(void* barrier, int parity, int line);
+void emulate_copy_box(void* target, const void* map, void* barrier, int x, int y, int z);
+void emulate_show_writes();  // to what reads shared memory asynchronously
+unsigned emulate_shared_offset(const void* pointer);
+void emulate_sums_fence();
+void emulate_products_commit();
 
 void emulate_assert(const char* what);  // a device-side assertion that has failed
 }

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SOURCES = ("schedule.cpp", "memory.cpp", "collectives.cpp", "counters.cpp")
+SOURCES = ("schedule.cpp", "memory.cpp", "collectives.cpp", "counters.cpp", "phases.cpp", "warpgroup.cpp")
 HEADERS = ("api.h", "cuda.h", "entry.h", "fiber.h", "state.h")
 
 COMMON = ("-std=c++17", "-O2", "-g1", "-gdwarf-4", "-fPIC", "-shared", "-Wall")

@@ -12,14 +12,6 @@ float from_bits(uint32_t bits) {
     return f;
 }
 
-float half_to_float(uint32_t h) {
-    const uint32_t sign = (h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff;
-    if (exponent == 31) return from_bits(sign | 0x7f800000 | fraction << 13);
-    if (exponent) return from_bits(sign | (exponent + 112) << 23 | fraction << 13);
-    const float tiny = std::ldexp(float(fraction), -24);
-    return sign ? -tiny : tiny;
-}
-
 void shuffle(Request* const requests[WARP], unsigned first) {
     for (unsigned lane = 0; lane < WARP; lane++) {
         if (!requests[lane]) continue;
@@ -78,7 +70,7 @@ void multiply(Request* const requests[WARP]) {
     const auto number = [&](uint32_t word, int k) {  // TF32 units ignore the last 13 bits
         if (format == 2) return from_bits(word & ~0x1fffu);
         const uint32_t h = word >> (k & 1) * 16 & 0xffff;
-        return format ? from_bits(h << 16) : half_to_float(h);
+        return format ? from_bits(h << 16) : from_half(h);
     };
     const int depth = format == 2 ? 8 : 16;
     float a[16][16], b[16][8];
@@ -105,6 +97,14 @@ void multiply(Request* const requests[WARP]) {
 
 }  // namespace
 
+float from_half(uint32_t h) {
+    const uint32_t sign = (h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff;
+    if (exponent == 31) return from_bits(sign | 0x7f800000 | fraction << 13);
+    if (exponent) return from_bits(sign | (exponent + 112) << 23 | fraction << 13);
+    const float tiny = std::ldexp(float(fraction), -24);
+    return sign ? -tiny : tiny;
+}
+
 void perform(Collective kind, Request* const requests[WARP], unsigned mask, unsigned first) {
     switch (kind) {
         case Collective::sync:
@@ -120,6 +120,12 @@ void perform(Collective kind, Request* const requests[WARP], unsigned mask, unsi
             break;
         case Collective::multiply:
             whole_warp(mask, first), multiply(requests);
+            break;
+        case Collective::multiply_async:
+            whole_warp(mask, first), multiply_async(requests, first);
+            break;
+        case Collective::wait_multiplied:
+            whole_warp(mask, first), finish_products(first, requests[0]->count);
             break;
     }
     current = nullptr;

@@ -71,6 +71,23 @@ void count_access(const void* address, int bytes, Place place, Use use, const vo
         {pc, current->warp(), turns[key]++, current->lane(), reinterpret_cast<uintptr_t>(address), bytes, place, use});
 }
 
+void count_rows_of_banks(uint64_t bytes) {
+    Counters& c = *launch.counters;
+    c.shared_written += bytes;
+    c.shared_requests += bytes / 128;
+    c.shared_passes += bytes / 128;
+}
+
+void count_core_matrix(const uintptr_t chunks[8]) {
+    int in_bank[32] = {};
+    for (int i = 0; i < 8; i++)
+        for (int word = 0; word < 4; word++) in_bank[(chunks[i] / 4 + word) % 32]++;
+    Counters& c = *launch.counters;
+    c.shared_read += 128;
+    c.shared_requests++;
+    c.shared_passes += *std::max_element(in_bank, in_bank + 32);
+}
+
 void counters_end_block() {
     const auto together = [](const Seen& a, const Seen& b) {
         return std::tie(a.pc, a.use, a.warp, a.turn) < std::tie(b.pc, b.use, b.warp, b.turn);

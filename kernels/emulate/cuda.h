@@ -12,6 +12,7 @@
 #define __launch_bounds__(...)
 #define __shared__ static  // the library's zero-initialised data: entry.h tells where they lie
 #define __constant__
+#define __grid_constant__
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
 #define threadIdx (emulate_thread_index())

@@ -7,12 +7,15 @@ import shutil
 import subprocess
 from pathlib import Path
 
+WRAPPERS = ("ptx.cuh", "hopper.cuh", "ring.cuh", "cuda.h", "api.h")  # headers under a kernel's own lines
+
 
 class EmulatorError(RuntimeError):
     """A kernel did what CUDA forbids, or forgot what it promised.
 
-    ``kind``: "out of bounds", "misaligned", "race", "uninitialised", "missing wait", "unwritten output",
-    "write to an input", "barrier divergence", "warp divergence", "wrong mask", "deadlock", "arithmetic" or "assertion".
+    ``kind``: "out of bounds", "misaligned", "race", "uninitialised", "missing wait", "missing fence",
+    "unwritten output", "write to an input", "barrier divergence", "warp divergence", "wrong mask", "too many arrivals",
+    "deadlock", "arithmetic" or "assertion".
     ``location``: "file:line" of the kernel's source, or None where no single line is to blame. ``block`` and ``thread``
     are those that ran, or None. ``other``: the "file:line" of the access that a race is with, or None.
     """
@@ -46,6 +49,6 @@ def source_line(library: Path, pc: int) -> str | None:
     ran = subprocess.run([tool, "-i", "-e", str(library), hex(pc - 1)], capture_output=True, text=True)
     for frame in ran.stdout.splitlines():
         path, _, line = re.sub(r" \(discriminator \d+\)", "", frame).rpartition(":")
-        if line.isdigit() and Path(path).name not in ("ptx.cuh", "cuda.h", "api.h"):
+        if line.isdigit() and Path(path).name not in WRAPPERS:
             return f"{Path(path).name}:{line}"
     return None

@@ -15,7 +15,7 @@
 namespace {
 
 struct Segment {
-    uint16_t thread;
+    uint16_t thread;  // or a barrier whose phases copies arrive in: see state.h
     uint32_t epoch, time;
 };
 
@@ -28,6 +28,13 @@ Region* latest;
 char *shared_low, *shared_high;  // the part of static shared memory in use: what is poisoned for the next block
 unsigned patience;               // accesses until a thread that does not synchronise is given up
 std::vector<uint3> block_order;
+uint32_t never;  // a segment of the block that nobody will ever know of
+
+struct ProductRead {  // shared memory that a product of a warpgroup was reading until its wait
+    const char *begin, *end;
+    uint32_t segment, pc;
+};
+std::vector<ProductRead> product_reads;
 
 constexpr unsigned PATIENCE = 1u << 24;
 
@@ -45,9 +52,13 @@ const Segment& of_block(uint32_t number) { return segments[number - block_first]
 bool in_order(uint32_t number) {  // whether a segment of this block lies before the running thread's
     const Segment& s = of_block(number);
     const Thread& me = *current;
+    if (s.thread < me.known.size() && me.known[s.thread] > s.time) return true;
+    if (s.thread >= launch.threads) return false;
     return s.thread == me.number || s.epoch < epoch ||
            (s.thread / WARP == me.warp() && me.seen[s.thread % WARP] > s.time);
 }
+
+bool by_copy(uint32_t number) { return number >= block_first && of_block(number).thread >= launch.threads; }
 
 const char* verb(Use use) { return use == Use::read ? "reads" : use == Use::write ? "writes" : "atomically changes"; }
 
@@ -94,6 +105,9 @@ Region& find(const char* address, int bytes, Use use, const void* pc) {
                        bool wrote, const void* pc) {
     launch.report->other = other_pc;
     const Where where = describe(region, address);
+    if (by_copy(other))
+        fail("race", pc, "%s %s, to which a copy was made whose phase this thread has not waited for", verb(use),
+             where.text);
     if (other >= block_first)
         fail("race", pc, "%s %s, which thread %u of the block %s with no synchronisation in between", verb(use),
              where.text, of_block(other).thread, wrote ? "wrote" : "read");
@@ -117,17 +131,34 @@ void note_read(Cell& cell, uint32_t mine, const void* pc) {
     cell.read[0] = mine, cell.read_pc[0] = in_image(pc);
 }
 
+// That a cell has been written, and that whoever reads it now knows of it; but for races between blocks.
+void check_written(const Region& region, const Cell& cell, const char* address, const void* pc) {
+    const bool global = region.place == Place::global;
+    const uint32_t written = cell.write & NUMBER;
+    const bool stale = !global && written < block_first;  // shared memory begins anew with every block
+    if ((stale || !written) && (!global || region.mode == OUTPUT))
+        fail("uninitialised", pc, "reads %s, which nobody has written", describe(region, address).text);
+    if (!stale && cell.write & PENDING)
+        fail("missing wait", pc, "reads %s before the asynchronous copy to it was waited for",
+             describe(region, address).text);
+    if (by_copy(written) && !in_order(written))
+        fail("missing wait", pc, "reads %s before the phase was waited for in which it is copied",
+             describe(region, address).text);
+}
+
+void check_product_readers(const Region& region, const char* address, int bytes, const void* pc) {
+    for (const ProductRead& read : product_reads)
+        if (address < read.end && address + bytes > read.begin && !in_order(read.segment))
+            race(region, std::max(address, read.begin), Use::write, read.segment, read.pc, false, pc);
+}
+
 void check_cell(Region& region, Cell& cell, const char* address, Use use, uint32_t mine, const void* pc) {
     const bool global = region.place == Place::global;
     uint32_t written = cell.write & NUMBER;
     const bool stale = !global && written < block_first;  // shared memory begins anew with every block
     if (stale) written = 0;
     if (use == Use::read) {
-        if (!written && (!global || region.mode == OUTPUT))
-            fail("uninitialised", pc, "reads %s, which nobody has written", describe(region, address).text);
-        if (!stale && cell.write & PENDING)
-            fail("missing wait", pc, "reads %s before the asynchronous copy to it was waited for",
-                 describe(region, address).text);
+        check_written(region, cell, address, pc);
     } else if (region.mode == INPUT) {
         fail("write to an input", pc, "%s %s", verb(use), describe(region, address).text);
     }
@@ -141,9 +172,9 @@ void check_cell(Region& region, Cell& cell, const char* address, Use use, uint32
     cell = {mine | (use == Use::atomic ? ATOMIC : 0), {}, in_image(pc), {}};
 }
 
-void check(const char* address, int bytes, Use use, const void* pc) {
+void check(const char* address, int bytes, Use use, const void* pc, bool counted = true) {
     Region& region = find(address, bytes, use, pc);
-    if (launch.options.counters) count_access(address, bytes, region.place, use, pc);
+    if (counted && launch.options.counters) count_access(address, bytes, region.place, use, pc);
     if (region.place == Place::constant) {
         if (use != Use::read) fail("write to an input", pc, "%s %s", verb(use), describe(region, address).text);
         return;
@@ -155,6 +186,7 @@ void check(const char* address, int bytes, Use use, const void* pc) {
     const size_t first = size_t(address - region.begin) >> region.shift;
     const size_t last = size_t(address - region.begin + bytes - 1) >> region.shift;
     for (size_t i = first; i <= last; i++) check_cell(region, cells[i], address, use, mine, pc);
+    if (use != Use::read && !product_reads.empty()) check_product_readers(region, address, bytes, pc);
     if (region.place == Place::shared && use != Use::read) {
         shared_low = std::min(shared_low, const_cast<char*>(address));
         shared_high = std::max(shared_high, const_cast<char*>(address) + bytes);
@@ -178,7 +210,11 @@ bool is_local(const void* address) {
 }  // namespace
 
 void use_memory(const void* address, int bytes, Use use, const void* pc) {
-    if (!current || !launch.options.checks || is_local(address)) return;
+    if (!current || !launch.options.checks) return;
+    if (is_local(address)) {
+        if (products_under_way) check_sums(address, pc);
+        return;
+    }
     check_alignment(static_cast<const char*>(address), bytes, use, pc);
     check(static_cast<const char*>(address), bytes, use, pc);
 }
@@ -200,7 +236,9 @@ void memory_begin_launch() {
 void memory_begin_block() {
     block_first += uint32_t(segments.size());
     segments.clear();
+    product_reads.clear();
     epoch = 0;
+    never = new_segment(launch.threads, ~0u);
     block_starts.push_back(block_first);
     block_order.push_back(launch.block);
     // All bits set is NaN, in every format: what is read without having been written shows. Without checks nobody has
@@ -219,20 +257,32 @@ void memory_begin_turn() { patience = PATIENCE; }
 
 void memory_block_barrier() {
     epoch++;
-    for (unsigned i = 0; i < launch.threads; i++) threads[i].segment = 0;
+    std::vector<uint32_t> known;
+    for (unsigned i = 0; i < launch.threads; i++) threads[i].segment = 0, join(known, threads[i].known);
+    for (unsigned i = 0; i < launch.threads && !known.empty(); i++) threads[i].known = known;
 }
 
 void memory_warp_barrier(unsigned first, unsigned mask) {
     uint32_t seen[WARP] = {};
+    std::vector<uint32_t> known;
     for (unsigned lane = 0; lane < WARP; lane++) {
         if (!(mask >> lane & 1)) continue;
         Thread& t = threads[first + lane];
         t.seen[lane] = ++t.time;
         t.segment = 0;
         for (unsigned other = 0; other < WARP; other++) seen[other] = std::max(seen[other], t.seen[other]);
+        join(known, t.known);
     }
-    for (unsigned lane = 0; lane < WARP; lane++)
-        if (mask >> lane & 1) std::copy_n(seen, WARP, threads[first + lane].seen);
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        if (!(mask >> lane & 1)) continue;
+        std::copy_n(seen, WARP, threads[first + lane].seen);
+        if (!known.empty()) threads[first + lane].known = known;
+    }
+}
+
+void join(std::vector<uint32_t>& into, const std::vector<uint32_t>& from) {
+    if (into.size() < from.size()) into.resize(from.size());
+    for (size_t i = 0; i < from.size(); i++) into[i] = std::max(into[i], from[i]);
 }
 
 // Every byte of an output must have been written. Runs after the last block.
@@ -275,6 +325,54 @@ void finish_copy(const AsyncCopy& copy) {
         uint32_t& write = cells_of(region)[(copy.target + i - region.begin) >> region.shift].write;
         write = (write & ~PENDING & ~NUMBER) | my_segment();
     }
+}
+
+// --- copies of boxes and products of warpgroups: see state.h
+
+uint32_t new_segment(unsigned thread, uint32_t time) {
+    segments.push_back({uint16_t(thread), epoch, time});
+    return block_first + uint32_t(segments.size()) - 1;
+}
+
+static void set_writer(char* target, int bytes, uint32_t writer) {
+    Region& region = find(target, bytes, Use::write, nullptr);
+    Cell* const cells = cells_of(region) + (size_t(target - region.begin) >> region.shift);
+    for (int i = 0; i < bytes >> region.shift; i++) cells[i].write = writer;
+}
+
+void announce_box(char* target, int bytes, const void* pc) {
+    check(target, bytes, Use::write, pc, false);
+    const auto overwritten = [&](const ProductRead& r) { return r.begin < target + bytes && r.end > target; };
+    product_reads.erase(std::remove_if(product_reads.begin(), product_reads.end(), overwritten), product_reads.end());
+    set_writer(target, bytes, never | PENDING);
+}
+
+void finish_box(char* target, int bytes, uint32_t segment) { set_writer(target, bytes, segment); }
+
+void read_global(const char* address, int bytes, const void* pc) { check(address, bytes, Use::read, pc); }
+
+void check_known(const char* address, int bytes, bool asynchronously, const void* pc) {
+    Region& region = find(address, bytes, Use::read, pc);
+    const Cell* const cells = cells_of(region) + (size_t(address - region.begin) >> region.shift);
+    for (int i = 0; i < bytes >> region.shift; i++) {
+        check_written(region, cells[i], address, pc);
+        const uint32_t written = cells[i].write & NUMBER;
+        if (!in_order(written)) race(region, address, Use::read, written, cells[i].write_pc, true, pc);
+        if (asynchronously && !by_copy(written) && written >= threads[of_block(written).thread].shown)
+            fail("missing fence", pc,
+                 "reads %s asynchronously, which thread %u has written and shown by no fence to such readers",
+                 describe(region, address).text, of_block(written).thread);
+    }
+}
+
+void note_product_reads(const char* begin, const char* end, const void* pc) {
+    const uint32_t mine = my_segment();
+    for (ProductRead& read : product_reads)
+        if (read.segment == mine && begin <= read.end && end >= read.begin) {
+            read.begin = std::min(read.begin, begin), read.end = std::max(read.end, end);
+            return;
+        }
+    product_reads.push_back({begin, end, mine, in_image(pc)});
 }
 
 // --- what kernels call: wrappers of ptx.cuh, and the hooks that g++ plants before every other access

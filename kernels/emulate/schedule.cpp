@@ -49,7 +49,7 @@ void fail(const char* kind, const void* pc, const char* format, ...) {
     __builtin_unreachable();
 }
 
-static void hand_over(Wait wait, int line, const void* pc) {
+void hand_over(Wait wait, int line, const void* pc) {
     Thread& me = *current;
     me.wait = wait;
     me.line = line;
@@ -77,6 +77,10 @@ static void run(Thread& thread) {
 
 static unsigned lanes_of(unsigned first) { return std::min(WARP, launch.threads - first); }
 
+static bool can_perform(Collective kind, const Request* request, unsigned first) {
+    return kind != Collective::wait_multiplied || products_can_finish(first, request->count);
+}
+
 // Let go the lanes of a warp that wait at a collective for nobody any more; whether there were any.
 static bool perform_collectives(unsigned first) {
     const unsigned lanes = lanes_of(first);
@@ -98,6 +102,7 @@ static bool perform_collectives(unsigned first) {
         }
         if (!complete) continue;
         const Collective kind = leader.collective;
+        if (!can_perform(kind, leader.request, first)) continue;
         perform(kind, requests, members, first);
         for (unsigned other = 0; other < lanes; other++)
             if (members >> other & 1) threads[first + other].wait = Wait::nothing;
@@ -131,13 +136,18 @@ static bool run_lanes(unsigned first) {
 // --- blocks
 
 static void explain_standstill() {
-    const Thread *in_collective = nullptr, *at_barrier = nullptr;
-    for (unsigned i = 0; i < launch.threads; i++) {
-        if (threads[i].wait == Wait::collective && !in_collective) in_collective = &threads[i];
-        if (threads[i].wait == Wait::barrier && !at_barrier) at_barrier = &threads[i];
+    Thread* in_collective = nullptr;
+    for (unsigned i = launch.threads; i-- > 0;) {
+        Thread& t = threads[i];
+        if (t.wait != Wait::collective) continue;
+        in_collective = &t;
+        current = &t;
+        if (t.collective == Collective::wait_multiplied)
+            fail("deadlock", t.pc, "waits for products that not all four warps of its warpgroup have issued");
     }
+    explain_phases();
     const Thread& waiting = *in_collective;  // barriers alone never stand still: see pass_barrier
-    current = const_cast<Thread*>(&waiting);
+    current = in_collective;
     const unsigned first = waiting.warp() * WARP;
     for (unsigned lane = 0; lane < lanes_of(first); lane++) {
         const Thread& t = threads[first + lane];
@@ -191,12 +201,16 @@ static void run_block() {
         t.number = i;
         t.index = {i % launch.size.x, i / launch.size.x % launch.size.y, i / (launch.size.x * launch.size.y)};
         t.wait = Wait::nothing;
-        t.segment = t.time = t.group = 0;
+        t.segment = t.time = t.group = t.shown = t.product_group = 0;
+        t.sums_fenced = false;
         t.copies.clear();
+        t.known.clear();
         std::memset(t.seen, 0, sizeof t.seen);
         fiber_prepare(t.fiber, thread_body, stacks + i * STACK_BYTES, STACK_BYTES);
     }
     memory_begin_block();
+    phases_begin_block();
+    warpgroups_begin_block();
     const unsigned warps = (launch.threads + WARP - 1) / WARP;
     const bool greedy = launch.options.seed != 0;
     for (;;) {
@@ -209,16 +223,21 @@ static void run_block() {
                 progress = true;
                 if (!greedy) break;
                 perform_collectives(first);
+                wake(first);
             }
         }
-        for (unsigned warp = 0; warp < warps; warp++) progress |= perform_collectives(warp * WARP);
+        for (unsigned warp = 0; warp < warps; warp++) {
+            progress |= perform_collectives(warp * WARP);
+            progress |= wake(warp * WARP);
+        }
+        progress |= land_copy(!progress);
         if (progress) continue;
-        unsigned waiting = 0, collective = 0;
+        unsigned waiting = 0, others = 0;
         for (unsigned i = 0; i < launch.threads; i++) {
             waiting += threads[i].wait == Wait::barrier;
-            collective += threads[i].wait == Wait::collective;
+            others += threads[i].wait == Wait::collective || threads[i].wait == Wait::phase;
         }
-        if (collective) explain_standstill();
+        if (others) explain_standstill();
         if (!waiting) break;
         pass_barrier();
     }
@@ -307,9 +326,9 @@ int emulate_launch(const KernelEntry* kernel, const Image* image, const unsigned
     const int half = 1;  // shared memory has a cell for every two bytes
     launch.regions.push_back(
         {image->shared, size_t(image->end - image->shared), Place::shared, CHANGED, -1, half, nullptr});
-    std::vector<char> dynamic(dynamic_shared + 256);
+    std::vector<char> dynamic(dynamic_shared + 1024);
     char* dynamic_begin =
-        reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(dynamic.data()) + 255) & ~uintptr_t(255));
+        reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(dynamic.data()) + 1023) & ~uintptr_t(1023));
     launch.regions.push_back({dynamic_begin, size_t(dynamic_shared), Place::shared, CHANGED, -1, half, nullptr});
     std::vector<void*> values(count), pointers(count);
     size_t offset = gap;

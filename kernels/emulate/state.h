@@ -9,7 +9,7 @@
 constexpr unsigned WARP = 32, MAX_THREADS = 1024;
 constexpr size_t STACK_BYTES = 64 << 10;
 
-enum class Wait : uint8_t { nothing, barrier, collective, done };
+enum class Wait : uint8_t { nothing, barrier, collective, phase, done };
 
 struct AsyncCopy {
     char* target;
@@ -34,6 +34,14 @@ struct Thread {
     uint32_t seen[WARP];  // the times of its warp's lanes that it has synchronised with
     std::vector<AsyncCopy> copies;
     unsigned group;  // of asynchronous copies being made
+    // What barriers with phases have taught it: the times of the block's threads, and after them how many phases of
+    // each such barrier are over. Empty until there is one.
+    std::vector<uint32_t> known;
+    uint32_t shown;          // its segments before this one can be read asynchronously
+    const void* awaited;     // the barrier it waits for, until a phase of this parity is over
+    int parity;
+    bool sums_fenced;        // a fence lies between what it did to its sums and the next product
+    unsigned product_group;  // of products of warpgroups being made
 
     unsigned lane() const { return number % WARP; }
     unsigned warp() const { return number / WARP; }
@@ -81,6 +89,7 @@ extern bool in_fiber;
 extern Fiber scheduler;
 extern char* stacks;
 
+void hand_over(Wait wait, int line, const void* pc);  // to the scheduler, until the wait is over
 [[noreturn]] void fail(const char* kind, const void* pc, const char* format, ...) __attribute__((format(printf, 3, 4)));
 unsigned random_below(unsigned n);
 uint32_t in_image(const void* pc);  // relative to the kernel library
@@ -97,11 +106,40 @@ void memory_block_barrier();
 void memory_warp_barrier(unsigned first, unsigned mask);
 void memory_end_launch();
 
+// What lies in shared memory because of a copy belongs to no thread, but to a phase of barrier number b: its segment is
+// that of "thread" launch.threads + b, and the phase's number its time.
+uint32_t new_segment(unsigned thread, uint32_t time);
+void announce_box(char* target, int bytes, const void* pc);
+void finish_box(char* target, int bytes, uint32_t segment);
+void read_global(const char* address, int bytes, const void* pc);  // by a copy
+// That the running thread knows of what was written there; if it is read asynchronously, that a fence has shown it.
+void check_known(const char* address, int bytes, bool asynchronously, const void* pc);
+// What a product of a warpgroup reads stays in use until the product is waited for, which is when this is noted.
+void note_product_reads(const char* begin, const char* end, const void* pc);
+void join(std::vector<uint32_t>& into, const std::vector<uint32_t>& from);
+
+// phases.cpp
+void phases_begin_block();
+bool wake(unsigned first);    // lanes of a warp whose phase is over
+bool land_copy(bool nothing_else);
+void explain_phases();  // at a standstill: fails if a thread waits for a phase
+
+// warpgroup.cpp
+extern unsigned products_under_way;
+void warpgroups_begin_block();
+void multiply_async(Request* const requests[WARP], unsigned first);
+bool products_can_finish(unsigned first, int groups);
+void finish_products(unsigned first, int groups);
+void check_sums(const void* address, const void* pc);  // a local that a product under way may add to
+
 // collectives.cpp
+float from_half(uint32_t half);
 void perform(Collective kind, Request* const requests[WARP], unsigned mask, unsigned first);
 
 // counters.cpp
 void count_access(const void* address, int bytes, Place place, Use use, const void* pc);
+void count_rows_of_banks(uint64_t bytes);           // whole rows of 128 bytes, written
+void count_core_matrix(const uintptr_t chunks[8]);  // eight times 16 bytes, read at once
 void counters_end_block();
 
 #define CALLER __builtin_return_address(0)

@@ -71,7 +71,7 @@ PROBLEM = np.dtype(
 )
 
 
-def _operands(a: Any, b: Any) -> tuple[tuple[int, ...], Any, Any]:
+def operands(a: Any, b: Any) -> tuple[tuple[int, ...], Any, Any]:
     """The leading dimensions of the product, and both with these or with a single matrix."""
     lead, xp = np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), array_module(a)
     count = prod(lead)
@@ -84,13 +84,13 @@ def _lies_by_columns(x: Any) -> bool:
     return not x.flags.c_contiguous and x.swapaxes(-1, -2).flags.c_contiguous
 
 
-def _memory(x: Any) -> tuple[Any, bool]:
+def memory(x: Any) -> tuple[Any, bool]:
     """``x`` [..., rows, columns] as contiguous memory, transposed if it lies so; and whether it is."""
     return (x.swapaxes(-1, -2), True) if _lies_by_columns(x) else (array_module(x).ascontiguousarray(x), False)
 
 
 def _strides(x: Any, turned: bool) -> Any:
-    """Of memory as ``_memory`` gives it, in elements, for ``Matrix`` in matmul.cu."""
+    """Of memory as ``memory`` gives it, in elements, for ``Matrix`` in matmul.cu."""
     rows, columns = x.shape[-2:]
     row, column = (1, columns) if turned else (columns, 1)
     return np.array((rows * columns if prod(x.shape[:-2]) > 1 else 0, row, column), STRIDES)[()]
@@ -98,8 +98,8 @@ def _strides(x: Any, turned: bool) -> Any:
 
 def _simple(version: str, a: Any, b: Any) -> Any:
     """The first four versions."""
-    lead, a, b = _operands(a, b)
-    (left, a_turned), (right, b_turned) = _memory(a), _memory(b)
+    lead, a, b = operands(a, b)
+    (left, a_turned), (right, b_turned) = memory(a), memory(b)
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     t = TYPES[a.dtype.name]
     name, side, threads = {
@@ -115,7 +115,7 @@ def _simple(version: str, a: Any, b: Any) -> Any:
     return out
 
 
-def _aligned(*arrays: Any) -> bool:
+def aligned(*arrays: Any) -> bool:
     """Whether every row of every array, None left out, begins at a multiple of 16 bytes."""
     return all(
         x is None or (begins_at_multiples_of(16, x) and x.shape[-1] * x.itemsize % 16 == 0) for x in arrays
@@ -150,8 +150,8 @@ def product(
     ``a`` [..., m, k], ``b`` [..., k, n], leading dimensions broadcast; ``bias`` [n]; ``residual`` as the result.
     """
     xp = array_module(a)
-    lead, a, b = _operands(a, b)
-    (left, a_turned), (right, b_turned) = _memory(a), _memory(b)
+    lead, a, b = operands(a, b)
+    (left, a_turned), (right, b_turned) = memory(a), memory(b)
     if a_turned and b_turned:  # no kernel for that: two of three layouts have one operand by rows
         right, b_turned = xp.ascontiguousarray(b), False
     if not way.swizzled or way.stages == 1:  # study versions know one layout
@@ -171,11 +171,11 @@ def product(
     def batch_of(x: Any) -> int:
         return x.shape[-2] * x.shape[-1] if prod(x.shape[:-2]) > 1 else 0
 
-    wide = _aligned(out, bias, residual)
+    wide = aligned(out, bias, residual)
     kind, finish = np.int32(ACTIVATIONS.index(activation)), np.int32(wide)
     problem = np.array(
         (batch_of(left), left.shape[-1], batch_of(right), right.shape[-1],
-         m, n, k, each, _aligned(left), _aligned(right), kind, finish), PROBLEM,
+         m, n, k, each, aligned(left), aligned(right), kind, finish), PROBLEM,
     )[()]  # fmt: skip
     name, shared = way.kernel(t, tile, not a_turned, b_turned), way.stages * 2 * tile * PANEL_BYTES
     grid, threads = (blocks, splits, batch), 256 if tile == TILES[1] else 128
@@ -237,28 +237,34 @@ for _name, _way in STEPS.items():
     _study(_name, "f2" if _way.tensor else "f4", _by_panels(_way))
 
 
-def _register(impl: str, tf32: bool, **options: Any) -> None:
-    """The ops by ``product``, once for each choice of precision."""
+def register(impl: str, multiply: Callable[..., tuple[Any, Any]], **options: Any) -> None:
+    """The ops by a function like ``product``, under a name. ``options``: of ``kernel``."""
 
-    def multiply(a: Any, b: Any, *more: Any, **how: Any) -> tuple[Any, Any]:
-        return product(a, b, *more, **how, way=way_for(a.dtype, tf32))
+    def attach(op: str, **more: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        def of_its_sources(fn: Callable[..., Any]) -> Callable[..., Any]:
+            fn.__module__ = multiply.__module__  # whose MODULE says what the kernel has passed
+            return kernel(op, impl=impl, **more, **_on_gpu)(fn)
+
+        return of_its_sources
+
+    when = options.pop("when", None)
 
     def fits(a: Any, b: Any) -> bool:
-        return _fits(a, b) and (not tf32 or chosen())
+        return _fits(a, b) and (when is None or when(a, b))
 
-    when: dict[str, Any] = {"when": chosen} if tf32 else {}
-
-    @kernel("matmul", impl=impl, cost=matmul_cost, when=fits, **options, **_on_gpu)
+    @attach("matmul", cost=matmul_cost, when=fits, **options)
     def matmul(a: Any, b: Any) -> Any:
         return multiply(a, b)[0]
 
-    @kernel("linear", impl=impl, cost=linear_cost, **when, **options, **_on_gpu)
+    options["when"] = when
+
+    @attach("linear", cost=linear_cost, **options)
     def linear(input: Any, weight: Any, bias: Any = None) -> Any:
         """``input`` [..., k] times the transpose of ``weight`` [n, k], plus ``bias`` [n]."""
         y, _ = multiply(_rows(input), weight.T, bias)
         return y.reshape(*input.shape[:-1], weight.shape[0])
 
-    @kernel("linear_vjp", impl=impl, cost=linear_vjp_cost, **when, **options, **_on_gpu)
+    @attach("linear_vjp", cost=linear_vjp_cost, **options)
     def linear_vjp(g: Any, y: Any, input: Any, weight: Any, bias: Any = None, *, needs: tuple[bool, ...]) -> tuple:
         """Gradients for input, weight and bias."""
         g_rows = array_module(g).ascontiguousarray(_rows(g))
@@ -268,7 +274,7 @@ def _register(impl: str, tf32: bool, **options: Any) -> None:
             column_sums(g_rows) if needs[2] else None,
         )
 
-    @kernel("linear_activation", impl=impl, cost=linear_activation_cost, **when, **options, **_on_gpu)
+    @attach("linear_activation", cost=linear_activation_cost, **options)
     def linear_activation(
         input: Any, weight: Any, bias: Any = None, residual: Any = None, *, activation: str
     ) -> tuple[Any, Any]:
@@ -280,12 +286,22 @@ def _register(impl: str, tf32: bool, **options: Any) -> None:
         return y.reshape(shape), (y if told else z).reshape(shape)
 
 
-_register("cuda", False, dtypes="f4 f2")
-_register("cuda-tf32", True, dtypes="f4", priority=20, looseness=500.0)
+def _multiply(a: Any, b: Any, *more: Any, **how: Any) -> tuple[Any, Any]:
+    return product(a, b, *more, **how, way=way_for(a.dtype))
+
+
+def _multiply_tf32(a: Any, b: Any, *more: Any, **how: Any) -> tuple[Any, Any]:
+    return product(a, b, *more, **how, way=TENSOR)
+
+
+register("cuda", _multiply, dtypes="f4 f2")
+register("cuda-tf32", _multiply_tf32, when=chosen, dtypes="f4", priority=20, looseness=500.0)
 
 
 def ladder() -> Iterator[tuple[str, Callable[[], Any]]]:
     """The steps at 128 x 128 x 128, for ``kernels.model``: what is for tensor cores in float16, the rest in float32."""
+    from . import cuda_hopper  # which imports this module
+
     wide = np.random.default_rng(0).standard_normal((128, 128)).astype(np.float32)
     narrow = wide.astype(np.float16)
     for name in ("cuda-1-naive", "cuda-2-coalesced", "cuda-3-tiled", "cuda-4-registers"):
@@ -301,3 +317,5 @@ def ladder() -> Iterator[tuple[str, Callable[[], Any]]]:
     ):
         yield name, lambda x=x, way=way, tile=tile: product(x, x, way=way, tile=tile, splits=1)  # type: ignore[misc]
     yield "cuda (float16), 4 parts", lambda: product(narrow, narrow, way=TENSOR, tile=large, splits=4)
+    for name, x in (("cuda-wgmma (float16)", narrow), ("cuda-wgmma-tf32", wide)):
+        yield name, lambda x=x: cuda_hopper.product(x, x, splits=1)  # type: ignore[misc]
