@@ -19,13 +19,8 @@ def bits(rng: np.random.Generator) -> Iterator[Case]:
 
 
 @cases("philox_uniform")
-def uniform(rng: np.random.Generator) -> Iterator[Case]:
-    for counter, count in PLACES:
-        yield Case(f"{count} from {counter}", (KEY,), {"counter": counter, "count": count, "dtype": np.float32})
-
-
 @cases("philox_normal")
-def normal(rng: np.random.Generator) -> Iterator[Case]:
+def numbers(rng: np.random.Generator) -> Iterator[Case]:
     for dtype in (np.float32, np.float64):
         for counter, count in PLACES:
             yield Case(f"{count} from {counter}", (KEY,), {"counter": counter, "count": count, "dtype": dtype})

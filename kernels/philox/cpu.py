@@ -10,7 +10,7 @@ import numpy as np
 from ..numba_config import njit, prange, specialise
 from ..registry import kernel
 from ..vecmath import HALF, ONE, ZERO, _bits_of, _float_of, log1p, vector
-from .reference import M0, M1, W0, W1
+from .reference import M0, M1, W0, W1, of_two_words
 
 _M0, _M1, _W0, _W1 = np.uint64(M0), np.uint64(M1), np.uint32(W0), np.uint32(W1)
 _LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -152,8 +152,10 @@ def philox_bits(key: np.ndarray, *, counter: int, count: int) -> np.ndarray:
     return _fill(_bits, key, counter, count, np.uint32)
 
 
-@kernel("philox_uniform", impl="numba", device="cpu", when=lambda key, *, dtype, **_: np.dtype(dtype) == np.float32)
+@kernel("philox_uniform", impl="numba", device="cpu", when=lambda key, *, dtype, **_: np.dtype(dtype).itemsize >= 4)
 def philox_uniform(key: np.ndarray, *, counter: int, count: int, dtype: Any) -> np.ndarray:
+    if np.dtype(dtype) == np.float64:
+        return of_two_words(_fill(_bits, key, counter, 2 * count, np.uint32))
     return _fill(_uniform32, key, counter, count, dtype)
 
 

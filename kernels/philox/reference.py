@@ -47,12 +47,17 @@ def philox_uniform(key: Any, *, counter: int, count: int, dtype: Any) -> Any:
     """
     dtype = np.dtype(dtype)
     if dtype == np.float64:
-        bits = philox_bits(key, counter=counter, count=2 * count).astype(np.uint64)
-        high, low = bits[0::2] >> np.uint64(5), bits[1::2] >> np.uint64(6)
-        return (high * np.uint64(1 << 26) + low).astype(np.float64) * 2.0**-53
+        return of_two_words(philox_bits(key, counter=counter, count=2 * count))
     digits = {np.float32: 24, np.float16: 11}[dtype.type]
     bits = philox_bits(key, counter=counter, count=count) >> np.uint32(32 - digits)
     return (bits.astype(np.float32) * np.float32(2.0**-digits)).astype(dtype)
+
+
+def of_two_words(bits: Any) -> Any:
+    """Numbers uniform on [0, 1) in float64, each of 53 bits of two words that follow each other."""
+    words = bits.astype(np.uint64)
+    high, low = words[0::2] >> np.uint64(5), words[1::2] >> np.uint64(6)
+    return (high * np.uint64(1 << 26) + low).astype(np.float64) * 2.0**-53
 
 
 @kernel("philox_normal")
