@@ -110,6 +110,10 @@ DEVICE void show_writes() {
 
 // --- registers: all warps of a warpgroup give some back, or take what others gave
 
+// That a thread has at launch, where a block of so many warpgroups is alone on a multiprocessor.
+template <int WARPGROUPS>
+constexpr int EACH_AT_LAUNCH = 65536 / (WARPGROUPS * WARPGROUP) / 8 * 8;
+
 template <int REGISTERS>
 DEVICE void give_registers() {
     static_assert(REGISTERS >= 24 && REGISTERS <= 256 && REGISTERS % 8 == 0);

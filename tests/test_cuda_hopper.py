@@ -12,12 +12,14 @@ import fake_cupy
 import numpy as np
 import pytest
 
+import scratchgen as sg
 from scratchgen import kernels
 from scratchgen.kernels import gates, tensor_map
 from scratchgen.kernels.attention import cuda as attention
 from scratchgen.kernels.attention import cuda_hopper as attention_hopper
 from scratchgen.kernels.attention.reference import scaled_dot_product_attention
 from scratchgen.kernels.emulate import emulator
+from scratchgen.kernels.launch import Module
 from scratchgen.kernels.matmul import cuda_hopper
 from scratchgen.kernels.tensor_map import Boxes
 
@@ -220,6 +222,38 @@ def test_it_is_chosen_where_the_gpu_has_its_instructions(monkeypatch):
     assert chosen(here, here.T, device="emu") == "cuda"
     with kernels.use(matmul="cuda-wgmma"):
         assert chosen(here, here.T, device="emu") == "cuda-wgmma"
+
+
+@emulates
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_on_cupy_arrays_it_does_the_same(dtype):
+    """Through tensor maps, of which the stand-in's driver tells the emulator: to the last bit what ``emu`` returns."""
+    rng = np.random.default_rng(6)
+    a, b, q = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 70, 51), (51, 40), (2, 3, 40, 24)))
+    calls = [(cuda_hopper.product, (a, b), {})]
+    if dtype is np.float16:
+        calls.append((attention_hopper.attend, (q, q, q, None), {"is_causal": True, "scale": 0.2}))
+    here = [call(*arrays, **how)[0] for call, arrays, how in calls]
+    with fake_cupy.installed() as cupy:
+        there = [call(*(x if x is None else cupy.asarray(x) for x in arrays), **how)[0] for call, arrays, how in calls]
+        for mine, other in zip(here, there):
+            np.testing.assert_array_equal(mine, other.get())
+
+
+@emulates
+def test_a_layer_that_is_asked_for_it_has_its_gradients_by_it_too(monkeypatch):
+    ran = []
+    original = Module.launch
+    monkeypatch.setattr(Module, "launch", lambda self, name, *a, **k: (ran.append(name), original(self, name, *a, **k)))
+    numbers = np.random.default_rng(7).standard_normal((2, 9, 16))
+    x, w = (sg.tensor(v, device="emu", requires_grad=True) for v in numbers)
+    with kernels.use(linear="cuda-wgmma"):
+        y = sg.nn.functional.linear(x.to(sg.float16), w.to(sg.float16))
+    y.square().sum().backward()
+    truth = x.array @ w.array.T
+    assert error_of(y.array, truth) < 1e-3
+    assert error_of(w.grad.array, 2 * truth.T @ x.array) < 2e-3
+    assert sum(name.startswith("matmul_hopper<") for name in ran) == 3
 
 
 def test_its_status_is_that_of_its_own_sources():

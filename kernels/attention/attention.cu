@@ -2,10 +2,9 @@
 //
 // q [B, L, E], k [B', S, E], v [B', S, V], y [B, L, V], lse [B, L] in float32; B batches and heads. E and V are at most
 // HEAD. mask in float32, added to the scores, or null.
+#include "attention/online.cuh"
 #include "attention/warps.cuh"
 #include "reduce.cuh"
-
-constexpr float LOWEST = -3.4028235e38f;  // not -inf, for -inf - -inf is NaN
 
 // 2. A warp has a query; its lanes have a key each of the tile in shared memory, and every 32nd component of the sum.
 constexpr int MOST = 128, SHARES = MOST / WARP_SIZE, KEYS = WARP_SIZE;
@@ -59,7 +58,7 @@ __global__ void __launch_bounds__(THREADS)
     for (int i = 0; i < SHARES; i++)
         if (i * WARP_SIZE + lane < s.values)
             y[at * s.values + i * WARP_SIZE + lane] = from_float<T>(sum > 0 ? out[i] / sum : 0.0f);
-    if (lane == 0) lse[at] = sum > 0 ? (top + log2f(sum)) * Shape::LN_2 : INFINITE;
+    if (lane == 0) lse[at] = sum > 0 ? (top + log2f(sum)) * Online::LN_2 : INFINITE;
 }
 
 // 3 and on. A warp has 16 queries, a block 64; blocks of keys and values come by asynchronous copies, the next one
@@ -92,7 +91,8 @@ __global__ void __launch_bounds__(THREADS, RESIDENT<HEAD>)
     };
     R::template fetch<BLOCK_ROWS>(queries, q, start, s.queries, s.width, s.aligned);
     if (STAGES == 2) fetch(0);
-    float sums[HEAD / 8][4] = {}, top[2] = {LOWEST, LOWEST}, total[2] = {};
+    float sums[HEAD / 8][4] = {};
+    Online softmax;
     for (int first = 0; first < end; first += COLUMNS) {
         if (STAGES == 1) {
             __syncthreads();  // the last block of keys has been read by everyone
@@ -116,39 +116,16 @@ __global__ void __launch_bounds__(THREADS, RESIDENT<HEAD>)
 #pragma unroll
                 for (int e = 0; e < 4; e++) p[j][e] *= Shape::LOG2_E * s.scale;
         }
+        float shrink[2];
+        softmax.weigh(p, shrink);
 #pragma unroll
-        for (int half = 0; half < 2; half++) {  // of the rows
-            float higher = top[half];
+        for (int j = 0; j < HEAD / 8; j++)
 #pragma unroll
-            for (int j = 0; j < TILES; j++) higher = fmaxf(higher, fmaxf(p[j][2 * half], p[j][2 * half + 1]));
-            higher = fmaxf(higher, __shfl_xor_sync(FULL_WARP, higher, 1));
-            higher = fmaxf(higher, __shfl_xor_sync(FULL_WARP, higher, 2));
-            const float shrink = exp2f(top[half] - higher);
-            top[half] = higher, total[half] *= shrink;
-#pragma unroll
-            for (int j = 0; j < TILES; j++)
-#pragma unroll
-                for (int e = 2 * half; e < 2 * half + 2; e++) {
-                    p[j][e] = exp2f(p[j][e] - higher);
-                    total[half] += p[j][e];  // this lane's columns: lanes are added up at the end
-                }
-#pragma unroll
-            for (int j = 0; j < HEAD / 8; j++) sums[j][2 * half] *= shrink, sums[j][2 * half + 1] *= shrink;
-        }
+            for (int e = 0; e < 4; e++) sums[j][e] *= shrink[e / 2];
         W::accumulate(sums, p, pair + NUMBERS, stage);
     }
     float factor[2];
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float sum = total[half];
-        sum += __shfl_xor_sync(FULL_WARP, sum, 1);
-        sum += __shfl_xor_sync(FULL_WARP, sum, 2);
-        factor[half] = sum > 0 ? 1 / sum : 0.0f;
-        // A query that may attend to nothing gets zeros, and lse such that its weights are 0 in the derivative too.
-        if (lane % 4 == 0 && query + 8 * half < s.queries)
-            lse[(long long)batch * s.queries + query + 8 * half] =
-                sum > 0 ? (top[half] + log2f(sum)) * Shape::LN_2 : INFINITE;
-    }
+    softmax.finish(factor, lse + (long long)batch * s.queries, query, s.queries);
     copy_wait<0>();
     __syncthreads();  // what was fetched of q is here, even if there was no key
     R::put(sums, factor[0], factor[1], queries + warp * WARP_ROWS * HEAD, y + (long long)batch * s.queries * s.values,

@@ -6,14 +6,14 @@
 //
 // Arguments are those of attention.cu, with q, k and v as tensor maps. Rows of HEAD numbers lie in shared memory as
 // panels of 64: 128 bytes of each row.
+#include "attention/online.cuh"
 #include "attention/warps.cuh"
 #include "ring.cuh"
 
 constexpr int GROUPS = 2, HOPPER_THREADS = (GROUPS + 1) * WARPGROUP, PLACES = 2, PANEL = 64;
-constexpr float LOWEST = -3.4028235e38f;  // not -inf, for -inf - -inf is NaN
 constexpr int HOPPER_ROWS = 64 * GROUPS, KEYS = 128;  // of a block; of a block of keys
 constexpr int CONSUMER_REGISTERS = 240, PRODUCER_REGISTERS = 24;
-static_assert(GROUPS * CONSUMER_REGISTERS + PRODUCER_REGISTERS <= 512);
+static_assert(GROUPS * CONSUMER_REGISTERS + PRODUCER_REGISTERS <= (GROUPS + 1) * EACH_AT_LAUNCH<GROUPS + 1>);
 
 // 128 rows of a matrix from `row` on, as panels.
 template <int HEAD>
@@ -22,33 +22,6 @@ DEVICE void copy_rows(unsigned char* to, const TensorMap& map, Barrier* barrier,
     for (int panel = 0; panel < HEAD / PANEL; panel++)
         copy_box(to + panel * 128 * 128, map, barrier, panel * PANEL, row, matrix);
 }
-
-// The softmax of a lane's two rows, block of keys after block of keys. Scores lie in the lanes as mma's sums do.
-struct Online {
-    float top[2] = {LOWEST, LOWEST}, total[2] = {};
-
-    // Scores become weights; what was summed up before has to be multiplied by `shrink`.
-    template <int N>
-    DEVICE void weigh(float (&p)[N], float (&shrink)[2]) {
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float higher = top[half];
-#pragma unroll
-            for (int j = 2 * half; j < N; j += 4) higher = fmaxf(higher, fmaxf(p[j], p[j + 1]));
-            higher = fmaxf(higher, __shfl_xor_sync(FULL_WARP, higher, 1));
-            higher = fmaxf(higher, __shfl_xor_sync(FULL_WARP, higher, 2));
-            shrink[half] = exp2f(top[half] - higher);
-            top[half] = higher, total[half] *= shrink[half];
-#pragma unroll
-            for (int j = 2 * half; j < N; j += 4)
-#pragma unroll
-                for (int e = j; e < j + 2; e++) {
-                    p[e] = exp2f(p[e] - higher);
-                    total[half] += p[e];  // this lane's columns: lanes are added up at the end
-                }
-        }
-    }
-};
 
 template <class T, int HEAD>
 __global__ void __launch_bounds__(HOPPER_THREADS, 1)
@@ -86,19 +59,19 @@ __global__ void __launch_bounds__(HOPPER_THREADS, 1)
     const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
     const int first_row = start + 64 * group, query = start + warp * WARP_ROWS + lane / 4;
     const float* const added = s.mask_of(mask, batch);
-    float sums[HEAD / 8][4] = {}, scores[KEYS / 2], shrink[2];
+    float sums[HEAD / 8][4] = {}, scores[KEYS / 8][4], shrink[2];
     unsigned weights[KEYS / 16][4];
     Online softmax;
 
     const auto multiply_keys = [&](int i) {  // scores = q k', under way
 #pragma unroll
-        for (int j = 0; j < KEYS / 2; j++) scores[j] = 0;
+        for (int j = 0; j < KEYS / 8; j++) scores[j][0] = scores[j][1] = scores[j][2] = scores[j][3] = 0;
         key_ring.await(i);
         sums_fence();
 #pragma unroll
         for (int step = 0; step < HEAD / 16; step++) {
             const int at = step / 4 * 128 * 128 + step % 4 * 32;
-            multiply_async<T, KEYS, false, false>(scores, descriptor(queries + group * 64 * 128 + at),
+            multiply_async<T, KEYS, false, false>(&scores[0][0], descriptor(queries + group * 64 * 128 + at),
                                                   descriptor(keys + i % PLACES * BYTES + at));
         }
         products_commit();
@@ -116,11 +89,16 @@ __global__ void __launch_bounds__(HOPPER_THREADS, 1)
         const int first = i * KEYS;
         if (added || first + KEYS > s.keys || (s.causal && first + KEYS > first_row)) {
 #pragma unroll
-            for (int j = 0; j < KEYS / 2; j++)
-                scores[j] = s.score(scores[j], added, query + j / 2 % 2 * 8, first + j / 4 * 8 + lane % 4 * 2 + j % 2);
+            for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+                for (int e = 0; e < 4; e++)
+                    scores[j][e] =
+                        s.score(scores[j][e], added, query + e / 2 * 8, first + 8 * j + lane % 4 * 2 + e % 2);
         } else {
 #pragma unroll
-            for (int j = 0; j < KEYS / 2; j++) scores[j] *= Shape::LOG2_E * s.scale;
+            for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) scores[j][e] *= Shape::LOG2_E * s.scale;
         }
         softmax.weigh(scores, shrink);
     };
@@ -129,7 +107,8 @@ __global__ void __launch_bounds__(HOPPER_THREADS, 1)
         for (int step = 0; step < KEYS / 16; step++)
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                weights[step][i] = pair_of(scores[8 * step + 2 * i], scores[8 * step + 2 * i + 1], T{});
+                weights[step][i] =
+                    pair_of(scores[2 * step + i / 2][i % 2 * 2], scores[2 * step + i / 2][i % 2 * 2 + 1], T{});
     };
 
     barrier_wait(&queries_come, 0);
@@ -154,16 +133,7 @@ __global__ void __launch_bounds__(HOPPER_THREADS, 1)
     multiply_values(count - 1);
     products_wait<0>();
     float factor[2];
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float sum = softmax.total[half];
-        sum += __shfl_xor_sync(FULL_WARP, sum, 1);
-        sum += __shfl_xor_sync(FULL_WARP, sum, 2);
-        factor[half] = sum > 0 ? 1 / sum : 0.0f;
-        if (lane % 4 == 0 && query + 8 * half < s.queries)  // as in attention.cu
-            lse[(long long)batch * s.queries + query + 8 * half] =
-                sum > 0 ? (softmax.top[half] + log2f(sum)) * Shape::LN_2 : INFINITE;
-    }
+    softmax.finish(factor, lse + (long long)batch * s.queries, query, s.queries);
     T* const stage = reinterpret_cast<T*>(values + PLACES * BYTES) + warp * WARP_ROWS * HEAD;
     R::put(sums, factor[0], factor[1], stage, y + (long long)batch * s.queries * s.values, start + warp * WARP_ROWS,
            s.queries, s.values, s.aligned);

@@ -238,5 +238,5 @@ struct Shape {
         return LOG2_E * (product * scale + (mask ? mask[query * mask_query + (long long)key * mask_key] : 0.0f));
     }
 
-    static constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
+    static constexpr float LOG2_E = 1.44269504f;
 };

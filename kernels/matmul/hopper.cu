@@ -11,9 +11,9 @@
 
 constexpr int CONSUMERS = 2, ROWS = 64 * CONSUMERS, THREADS = (CONSUMERS + 1) * WARPGROUP, PLACES = 4;
 constexpr int WARPS = CONSUMERS * WARPGROUP / WARP_SIZE;  // that multiply
-// A quarter of a multiprocessor has 512 registers for each of 32 lanes, and three warps here, one of each warpgroup.
+// A lane's, in place of 168 for all: 128 sums and what a loop without addresses needs; and what is left for the producer.
 constexpr int CONSUMER_REGISTERS = 232, PRODUCER_REGISTERS = 40;
-static_assert(CONSUMERS * CONSUMER_REGISTERS + PRODUCER_REGISTERS <= 512);
+static_assert(CONSUMERS * CONSUMER_REGISTERS + PRODUCER_REGISTERS <= (CONSUMERS + 1) * EACH_AT_LAUNCH<CONSUMERS + 1>);
 
 // An operand's panel: SIDE of its rows, or columns, by 128 bytes of the depth.
 template <class T, int SIDE, bool DEEP>

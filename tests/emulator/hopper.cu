@@ -15,7 +15,8 @@ __global__ void boxes(const __grid_constant__ TensorMap from, T* to, int x, int 
         barrier_expect(&come, ROWS * 128);
         copy_box(memory, from, &come, x, y, z);
     }
-    barrier_wait(&come, 0);
+    if (threadIdx.x < WARP_SIZE) barrier_wait(&come, 0);
+    __syncthreads();  // the others know from those who have waited
     constexpr int NUMBERS = ROWS * 128 / sizeof(T);
     for (int i = threadIdx.x; i < NUMBERS; i += blockDim.x) to[i] = reinterpret_cast<T*>(memory)[i];
 }
