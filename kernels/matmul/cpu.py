@@ -13,7 +13,7 @@ from .drivers import GELU, GELU_TANH, NONE, RELU, SILU, batch, product, scratch
 from .reference import linear_activation_cost, linear_cost, linear_vjp_cost, matmul_cost, told_by_output
 
 F4 = np.dtype(np.float32)
-PARALLEL_FROM = 1 << 21  # multiplications; below this a second thread costs more than it saves
+PARALLEL_FROM = 1 << 20  # multiplications; below this a second thread costs more than it saves
 _NO_MATRIX, _NO_SUMS = np.empty((0, 0), F4), np.empty(0, F4)
 
 

@@ -26,15 +26,16 @@ from pathlib import Path
 
 import numpy as np
 from llvmlite import binding
-from numba import carray, cfunc, types
+from numba import carray, cfunc, int64, types
 
 from ..numba_config import njit, renamed
-from .tile import LANES, PACE, PANEL, ROWS, floats_at, move, number_at, put_number, tile, turn
+from .tile import LANES, PANEL, ROWS, floats_at, move, number_at, put_number, tile, turn
 
 DEPTH = 384  # of a block of sums
 AREA = 512 * DEPTH  # of a block of B: 768 KB of L2
 HEIGHT = 8 * ROWS  # rows of a group of A
 LINE = 16  # floats in a line of the cache
+FAR = 1 << 19  # floats: a result from 2 MB on does not stay in L2
 PAGE = 1024  # floats; rows so far apart compete for the same places in L1
 _ZEROS = np.zeros(PANEL, np.float32)
 
@@ -156,22 +157,6 @@ def _add_columns(g, g_row, rows, totals, partial):
         into[j] += partial[j]
 
 
-@_inner
-def _ask(turn, a, a_row, a_step, rows, depth):
-    """Where the ``turn``-th request for the ``rows`` of A begins that come next, and its step; 0 when all were made.
-
-    Each takes two lines of the rows, or of the columns, that lie in memory one after another.
-    """
-    along, across = (depth, rows) if a_step == 1 else (rows, depth)
-    step = a_row if a_step == 1 else a_step
-    asked = max(1, depth // PACE)
-    repeats = parts(across, asked)
-    begin = turn // repeats * 2 * LINE
-    if begin >= along or min(a_row, a_step) != 1:
-        return 0, 0
-    return a + 4 * (begin + turn % repeats * asked * step), step
-
-
 def _multiply_block(
     a, a_row, a_step, below, b, b_step, b_column, ready, seed, seed_row, sums, c, c_row, m, n, depth, space
 ):  # fmt: skip
@@ -185,13 +170,13 @@ def _multiply_block(
         place = space + 4 * (whole // PANEL * size)
         _pack_block(b + 4 * whole * b_column, b_step, b_column, place, size, depth, n - whole)
     a_space = space + 4 * AREA
+    far = int64((m + below) * c_row >= FAR)
     partial = np.empty(min(m, HEIGHT) if sums != 0 else 0, np.float32)
     groups, low = parts(m, HEIGHT), 0
     for group in range(groups):
         high = (group + 1) * m // groups
         rows = high - low
-        tiles, turn = parts(rows, ROWS), 0
-        following, following_rows = a + 4 * high * a_row, min(m + below - high, HEIGHT)
+        tiles = parts(rows, ROWS)
         if sums != 0:
             _add_columns(a + 4 * low * a_row, a_step, depth, sums + 4 * low, partial[:rows])
         for j in range(0, n, PANEL):
@@ -202,10 +187,6 @@ def _multiply_block(
             for t in range(tiles):
                 count = low + (t + 1) * rows // tiles - i
                 left, left_row, left_step = a + 4 * i * a_row, a_row, a_step
-                ahead, ahead_step = 0, 0
-                if following_rows > 0:
-                    ahead, ahead_step = _ask(turn, following, a_row, a_step, following_rows, depth)
-                    turn += 1
                 if lying or copied:
                     kept = a_space + 4 * (i - low) * (depth if lying else _row_space(depth))
                     if j == 0:
@@ -216,7 +197,7 @@ def _multiply_block(
                     start, start_row = _ZEROS.ctypes.data, 0
                 tile(
                     left, left_row, left_step, right, right_step, start, start_row,
-                    c + 4 * (i * c_row + j), c_row, count, min(PANEL, n - j), depth, ahead, ahead_step,
+                    c + 4 * (i * c_row + j), c_row, count, min(PANEL, n - j), depth, far,
                 )  # fmt: skip
                 i += count
         low = high
@@ -233,7 +214,7 @@ multiply_block = types.ExternalFunction(_NAME, _SIGNATURE)
 seed_row, sums, c, c_row, m, n, depth, space), for njit code.
 
 ``depth`` is at most ``depth_of_blocks`` of the whole product's, ``n`` at most ``columns_of_block`` of that; ``seed`` as
-for ``tile``, or 0 for none. ``below``: how many rows of A follow after these ``m``, for the next call. ``ready``: the
+for ``tile``, or 0 for none. ``below``: how many rows follow after these ``m``, in the next call. ``ready``: the
 block of B is in ``space`` from a call before. ``sums``, if it is not 0, is the address of ``m`` numbers to which the
 row sums of ``a`` are added; ``a_row`` must be 1. ``space``: ``PRIVATE`` floats from the beginning of a line.
 """

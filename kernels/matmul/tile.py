@@ -23,7 +23,6 @@ from ..simd import FLOAT, INT, _broadcast, machine_width
 WIDTH = machine_width()
 LANES, ROWS = WIDTH.lanes, WIDTH.rows
 PANEL = WIDTH.vectors * LANES
-PACE = 4  # steps of depth between two requests for what is needed soon
 FREE_MASKS = LANES == 16  # with AVX-512 a masked move is as quick as a plain one
 
 _VECTOR, _BYTES = ir.VectorType(FLOAT, LANES), ir.IntType(8).as_pointer()
@@ -81,28 +80,31 @@ def _row_offsets(builder: ir.IRBuilder, stride: ir.Value, rows: int) -> list[ir.
     return offsets
 
 
-def _tile_function(module: ir.Module, rows: int, fetching: bool) -> ir.Function:
+def _tile_function(module: ir.Module, rows: int, far: bool) -> ir.Function:
     """The tile of exactly so many rows, as a function of the module it is used in."""
-    name = f"scratchgen_tile_{rows}_{fetching:d}"
+    name = f"scratchgen_tile_{rows}_{far:d}"
     if name in module.globals:
         return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT] * 13), name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT] * 11), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     builder = ir.IRBuilder(function.append_basic_block("start"))
-    a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, columns, depth, ahead, ahead_step = function.args
+    a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, columns, depth = function.args
     vectors = WIDTH.vectors
     places = [(i, j) for i in range(rows) for j in range(vectors)]
-    a, b, seed, c, ahead = (builder.inttoptr(v, _BYTES) for v in (a, b, seed, c, ahead))
-    a_row, a_step, b_step, seed_row, c_row, ahead_step = (
-        builder.shl(v, INT(2)) for v in (a_row, a_step, b_step, seed_row, c_row, ahead_step)
-    )
+    a, b, seed, c = (builder.inttoptr(v, _BYTES) for v in (a, b, seed, c))
+    a_row, a_step, b_step, seed_row, c_row = (builder.shl(v, INT(2)) for v in (a_row, a_step, b_step, seed_row, c_row))
 
     row_offsets = _row_offsets(builder, a_row, rows)
 
     def vector_at(base: ir.Value, stride: ir.Value, i: int, j: int) -> ir.Value:
         return _at(builder, base, builder.add(builder.mul(stride, INT(i)), INT(4 * LANES * j)), _VECTOR)
 
+    if far:
+        fetch = _intrinsic(builder, "llvm.prefetch.p0", ir.VoidType(), [_BYTES, _I32, _I32, _I32])
+        for i, j in places:
+            line = builder.bitcast(vector_at(c, c_row, i, j), _BYTES)
+            builder.call(fetch, [line, _I32(1), _I32(2), _I32(1)])  # for writing, to the L2 cache, data
     fma = _intrinsic(builder, f"llvm.fma.v{LANES}f32", _VECTOR, [_VECTOR] * 3)
     zero = _VECTOR([0.0] * LANES)
     before = builder.block
@@ -110,7 +112,7 @@ def _tile_function(module: ir.Module, rows: int, fetching: bool) -> ir.Function:
     builder.cbranch(builder.icmp_signed(">", depth, INT(0)), body, after)
 
     builder.position_at_end(body)
-    left, a_now, b_now, soon = builder.phi(INT), builder.phi(_BYTES), builder.phi(_BYTES), builder.phi(_BYTES)
+    left, a_now, b_now = builder.phi(INT), builder.phi(_BYTES), builder.phi(_BYTES)
     sums = [builder.phi(_VECTOR) for _ in places]
     b_vectors = [_load(builder, _at(builder, b_now, INT(4 * LANES * j), _VECTOR)) for j in range(vectors)]
     nexts = []
@@ -119,36 +121,21 @@ def _tile_function(module: ir.Module, rows: int, fetching: bool) -> ir.Function:
         spread = _broadcast(builder, scalar, _VECTOR)
         nexts += [builder.call(fma, [spread, b_vectors[j], sums[i * vectors + j]]) for j in range(vectors)]
     left_next = builder.sub(left, INT(1))
-    a_next, b_next, soon_next = builder.gep(a_now, [a_step]), builder.gep(b_now, [b_step]), soon
-    end = body
-    if fetching:
-        prefetch = _intrinsic(builder, "llvm.prefetch.p0", ir.VoidType(), [_BYTES, _I32, _I32, _I32])
-        ask, end = function.append_basic_block("ask"), function.append_basic_block("end")
-        rest = builder.and_(left_next, INT(PACE - 1))
-        builder.cbranch(builder.icmp_signed("==", rest, INT(0)), ask, end)
-        builder.position_at_end(ask)
-        for line in range(2):
-            builder.call(prefetch, [builder.gep(soon, [INT(64 * line)]), _I32(0), _I32(2), _I32(1)])
-        sooner = builder.gep(soon, [ahead_step])
-        builder.branch(end)
-        builder.position_at_end(end)
-        soon_next = builder.phi(_BYTES)
-        soon_next.add_incoming(soon, body)
-        soon_next.add_incoming(sooner, ask)
+    a_next, b_next = builder.gep(a_now, [a_step]), builder.gep(b_now, [b_step])
     builder.cbranch(builder.icmp_signed(">", left_next, INT(0)), body, after)
     for phi, first, following in zip(
-        (left, a_now, b_now, soon, *sums),
-        (depth, a, b, ahead, *[zero] * len(places)),
-        (left_next, a_next, b_next, soon_next, *nexts),
+        (left, a_now, b_now, *sums),
+        (depth, a, b, *[zero] * len(places)),
+        (left_next, a_next, b_next, *nexts),
     ):
         phi.add_incoming(first, before)
-        phi.add_incoming(following, end)
+        phi.add_incoming(following, body)
 
     builder.position_at_end(after)
     totals = [builder.phi(_VECTOR) for _ in places]
     for phi, following in zip(totals, nexts):
         phi.add_incoming(zero, before)
-        phi.add_incoming(following, end)
+        phi.add_incoming(following, body)
 
     def finish(masks: list[Any]) -> None:
         seeds = [_load(builder, vector_at(seed, seed_row, i, j), masks[j]) for i, j in places]
@@ -164,22 +151,20 @@ def _tile_function(module: ir.Module, rows: int, fetching: bool) -> ir.Function:
 
 
 @intrinsic
-def tile(typing, a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, columns, depth, ahead, ahead_step):
+def tile(typing, a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, columns, depth, far):
     """One tile of a product, added up in registers, plus a seed:
 
         c[i c_row + j]  =  seed[i seed_row + j]  +  sum over k < depth of  a[i a_row + k a_step] * b[k b_step + j]
 
     for ``i < rows <= ROWS`` and ``j < columns <= PANEL``. ``seed`` may be ``c`` itself (to accumulate) or, with
     ``seed_row`` 0, one row for all: a bias, or zeros. Of ``b`` all ``PANEL`` columns are read.
-    ``ahead``: while it runs, every ``PACE`` steps two lines are asked for to be in the L2 cache when they are needed,
-    from there on and ``ahead_step`` apart; 0 for none. More at once would leave the tile's own loads no way in.
+    ``far``: 1 if ``c`` is too large to be in the L2 cache; its lines are asked for before the work begins, then.
     """
 
     def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
-        rows, ahead, arguments = values[9], values[12], [*values[:9], *values[10:]]
-        fetching = builder.select(builder.icmp_signed("==", ahead, INT(0)), INT(0), INT(ROWS))
+        rows, far, arguments = values[9], values[12], [*values[:9], *values[10:12]]
         done = builder.append_basic_block("tile.done")
-        switch = builder.switch(builder.add(rows, fetching), done)
+        switch = builder.switch(builder.add(rows, builder.mul(far, INT(ROWS))), done)
         for case in range(1, 2 * ROWS + 1):
             block = builder.append_basic_block(f"tile.{case}")
             switch.add_case(INT(case), block)
@@ -190,7 +175,7 @@ def tile(typing, a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, co
         builder.position_at_end(done)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 14), emit
+    return types.void(*[types.int64] * 13), emit
 
 
 # --- moves
