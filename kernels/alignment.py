@@ -1,8 +1,12 @@
-"""Arrays begin with a line of the cache: NumPy gets an allocator that sees to it.
+"""Arrays begin with a line of the cache, and large ones lie in large pages: NumPy gets an allocator that sees to it.
 
 The C library hands out multiples of 16 bytes, and large blocks always begin 16 bytes into a line of 64. Then every
 vector of 64 bytes that a kernel loads or stores lies in two lines and takes two accesses. With whole lines training
 steps take 1.3 % (DCGAN) to 6 % (VAE, GPT) less time on two cores of an Intel Sapphire Rapids machine.
+
+Of arrays from 4 MiB on the system is told that pages of 2 MiB are welcome, as NumPy's own allocator does. A step of a
+GPT of 6 layers takes 4 % less time with them (620 and 598 ms): a product of such arrays walks over more small pages
+than the processor remembers the places of.
 
 An array keeps the allocator that made it (NumPy enhancement proposal 49), so this may be set at any time: it is when
 the first kernel of Numba's is loaded, which makes the functions that NumPy calls. ``SCRATCHGEN_HEAP=system`` leaves
@@ -22,6 +26,8 @@ from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # a com
 from .heap import KEPT
 
 LINE = 64  # bytes
+_LARGE, _LARGE_PAGE = 1 << 22, 1 << 21  # bytes
+_MADV_HUGEPAGE = 14  # of Linux' mman.h
 _HEADER = 16  # bytes before an array: where its block begins, and its size
 _SET_HANDLER = 304  # place of PyDataMem_SetHandler in NumPy's table of C functions, whose order never changes
 
@@ -30,6 +36,7 @@ _malloc = types.ExternalFunction("malloc", _size(_size))
 _calloc = types.ExternalFunction("calloc", _size(_size, _size))
 _memcpy = types.ExternalFunction("memcpy", _size(_size, _size, _size))
 _free = types.ExternalFunction("free", types.void(_size))
+_madvise = types.ExternalFunction("madvise", types.int32(_size, _size, types.int32))
 
 
 @intrinsic
@@ -61,6 +68,9 @@ def _aligned(block, size):
     place = (block + _HEADER + LINE - 1) // LINE * LINE
     _write(place - 8, block)
     _write(place - 16, size)
+    if size >= _LARGE:
+        first = (place + _LARGE_PAGE - 1) // _LARGE_PAGE * _LARGE_PAGE
+        _madvise(first, (place + size) // _LARGE_PAGE * _LARGE_PAGE - first, _MADV_HUGEPAGE)  # a wish: it may fail
     return place
 
 

@@ -7,6 +7,7 @@ Python and the start of a parallel loop, and where it is not, the last block of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,14 @@ def tabulate(*columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     addresses.
     """
     addresses = np.array([[a.__array_interface__["data"][0] for a in column] for column in columns], np.int64).T
-    sizes = np.array([a.size for a in columns[0]], np.int64)
-    counts = -(-sizes // BLOCK)
-    owner = np.repeat(np.arange(len(sizes)), counts)
+    return np.ascontiguousarray(addresses), _blocks(tuple([a.size for a in columns[0]]))
+
+
+@lru_cache(maxsize=16)  # an optimizer asks for the same in each step
+def _blocks(sizes: tuple[int, ...]) -> np.ndarray:
+    """Of arrays of these sizes: rows of the number of an array, first element and end. Nobody may write to it."""
+    each = np.array(sizes, np.int64)
+    counts = -(-each // BLOCK)
+    owner = np.repeat(np.arange(len(each)), counts)
     start = (np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)) * BLOCK
-    return np.ascontiguousarray(addresses), np.stack([owner, start, np.minimum(start + BLOCK, sizes[owner])], axis=1)
+    return np.stack([owner, start, np.minimum(start + BLOCK, each[owner])], axis=1)

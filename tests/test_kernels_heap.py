@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +72,28 @@ def test_arrays_begin_with_a_line_of_the_cache():
     assert (kept, errors) == ("0", "")
     left_alone, _ = run(LINES, SCRATCHGEN_HEAP="system")
     assert int(left_alone) > 0
+
+
+PAGES = """
+import re
+import numpy as np
+from scratchgen.kernels import numba_config
+
+def wants_large_pages(a):
+    middle, here = a.ctypes.data + a.nbytes // 2, False
+    for line in open("/proc/self/smaps"):
+        if ends := re.match("([0-9a-f]+)-([0-9a-f]+) ", line):
+            here = int(ends[1], 16) <= middle < int(ends[2], 16)
+        elif here and line.startswith("VmFlags:"):
+            return "hg" in line.split()
+
+print(wants_large_pages(np.empty(1 << 19, np.float32)), wants_large_pages(np.empty(1 << 21, np.float32)))
+"""
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or not Path("/sys/kernel/mm/transparent_hugepage").exists(),
+    reason="neither glibc's heap nor large pages",
+)
+def test_large_arrays_want_large_pages():
+    assert run(PAGES, SCRATCHGEN_HEAP="keep") == ("False True", "")
