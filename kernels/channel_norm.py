@@ -11,6 +11,9 @@ formula: that is why both layouts give the same numbers.
 
 With an activation the backward pass first turns the gradient into that before the activation. It keeps it in ``dx``,
 which it is about to write anyway.
+
+While the numbers of one sample are worked on in the cache, those that lie ``ahead`` bytes further are fetched: the next
+sample's, which the sums would have to wait for.
 """
 
 from __future__ import annotations
@@ -22,6 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from .column_sums import LANES, column_sums
 from .column_sums import VERSION as column_sums_version
@@ -36,6 +43,20 @@ CHUNK = 8192  # elements that stay in the first-level cache while all their colu
 POSITIONS = 32  # of a sample with channels first; with fewer, a copy with channels last is quicker
 # For the names of what calls these loops: Numba's disk cache looks only at the file of the function that it caches.
 VERSION = hashlib.sha256(Path(__file__).read_bytes() + column_sums_version.encode()).hexdigest()[:8]
+
+
+@intrinsic
+def _fetch(typing, address):
+    """Ask for the line at an address, to have it in the second-level cache."""
+
+    def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
+        line, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [line, word, word, word])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(fetch, [builder.inttoptr(values[0], line), word(0), word(2), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), emit
 
 
 # --- activations: the value and the slope at u
@@ -89,6 +110,7 @@ slope: Any = None
 square_strips: Any = None
 product_strips: Any = None
 sum_row: Any = None
+fetch_row: Any = None
 scale_rows: Any = None
 activation_vjp: Any = None
 sum_vjp_row: Any = None
@@ -117,19 +139,28 @@ def _column_sums(x, first, sums, squares):
         sum_row(x[a : a + w], first, sums, squares)
 
 
-def _scale_rows(x, high, scale, shift, parameter, y):
+def _fetch_row(x, i, ahead):
+    """What lies ``ahead`` of row i of x, unless that is 0."""
+    if ahead:
+        start = x.ctypes.data + 4 * i * x.shape[1] + ahead
+        for line in range(start, start + 4 * x.shape[1], 64):
+            _fetch(line)
+
+
+def _scale_rows(x, high, scale, shift, parameter, y, ahead):
     for i in range(x.shape[0]):
+        fetch_row(x, i, ahead)
         for j in range(x.shape[1]):
             y[i, j] = activate((x[i, j] - high[j]) * scale[j] + shift[j], parameter)
 
 
-def _column_values(x, high, scale, shift, parameter, y):
+def _column_values(x, high, scale, shift, parameter, y, ahead):
     w = high.size
     rows = x.size // w
     a = rows * w
-    scale_rows(x[:a].reshape(rows, w), high, scale, shift, parameter, y[:a].reshape(rows, w))
+    scale_rows(x[:a].reshape(rows, w), high, scale, shift, parameter, y[:a].reshape(rows, w), ahead)
     if a < x.size:
-        scale_rows(x[a:].reshape(1, x.size - a), high, scale, shift, parameter, y[a:].reshape(1, x.size - a))
+        scale_rows(x[a:].reshape(1, x.size - a), high, scale, shift, parameter, y[a:].reshape(1, x.size - a), ahead)
 
 
 def _activation_vjp(g, x, high, scale, shift, parameter, dx):
@@ -168,21 +199,24 @@ def _column_vjp_sums(g, x, high, scale, shift, parameter, sums, products, dx):
             sum_vjp_row(g[a:b], x[a:b], high, sums, products)
 
 
-def _vjp_rows(g, x, high, scale, along, rest, dx):
+def _vjp_rows(g, x, high, scale, along, rest, dx, ahead):
     for i in range(x.shape[0]):
+        if not ACTIVE:  # the loop of the activation's gradient leaves no time in which to wait
+            fetch_row(g, i, ahead)
+            fetch_row(x, i, ahead)
         for j in range(x.shape[1]):
             gj = dx[i, j] if ACTIVE else g[i, j]
             dx[i, j] = gj * scale[j] + ((x[i, j] - high[j]) * along[j] + rest[j])
 
 
-def _column_vjps(g, x, high, scale, along, rest, dx):
+def _column_vjps(g, x, high, scale, along, rest, dx, ahead):
     w = high.size
     rows = x.size // w
     a = rows * w
-    vjp_rows(g[:a].reshape(rows, w), x[:a].reshape(rows, w), high, scale, along, rest, dx[:a].reshape(rows, w))
+    vjp_rows(g[:a].reshape(rows, w), x[:a].reshape(rows, w), high, scale, along, rest, dx[:a].reshape(rows, w), ahead)
     if a < x.size:
         b = x.size - a
-        vjp_rows(g[a:].reshape(1, b), x[a:].reshape(1, b), high, scale, along, rest, dx[a:].reshape(1, b))
+        vjp_rows(g[a:].reshape(1, b), x[a:].reshape(1, b), high, scale, along, rest, dx[a:].reshape(1, b), ahead)
 
 
 # --- channels first: a row has one channel
@@ -232,7 +266,7 @@ def names(activation: str) -> dict[str, Any]:
     plain = {"error_model": "numpy", "fastmath": {"contract"}}
     sums = {"error_model": "numpy", "fastmath": {"contract", "reassoc"}}
     for body, options in (
-        (_sum_row, plain), (_column_sums, plain), (_scale_rows, plain), (_column_values, plain),
+        (_sum_row, plain), (_column_sums, plain), (_fetch_row, plain), (_scale_rows, plain), (_column_values, plain),
         (_activation_vjp, plain), (_sum_vjp_row, plain), (_column_vjp_sums, plain), (_vjp_rows, plain),
         (_column_vjps, plain), (_row_sums, sums), (_row_values, plain), (_row_vjp_sums, sums), (_row_vjps, plain),
     ):  # fmt: skip

@@ -28,7 +28,7 @@ def last(x):
 CHANNELS = {
     "group_norm": (lambda x, w, b: F.group_norm(x, 3, w, b)),
     "instance_norm": (lambda x, w, b: F.instance_norm(x, None, None, w, b)),
-    "group_norm_silu": (lambda x, w, b: F.group_norm_silu(x, 3, w, b)),
+    "group_norm_silu": (lambda x, w, b: F.group_norm_silu(x, 3, w, b, shift=x.flatten(2)[:, :, 0])),
     "batch_norm": (lambda x, w, b: F.batch_norm(x, None, None, w, b, True)),
     "batch_norm_relu": (lambda x, w, b: F.batch_norm_relu(x, None, None, w, b, True, negative_slope=0.2)),
     "batch_norm in evaluation": (lambda x, w, b: F.batch_norm(x, w * w + 1, w * w + 1, w, b)),
@@ -115,6 +115,11 @@ def test_fused_ops_are_torchs_two(slope):
             a, w, b, **close,
         )  # fmt: skip
         assert_like_torch(
+            lambda x, w, b, s: F.group_norm_silu(x, 4, w, b, shift=s),
+            lambda x, w, b, s: T.silu(T.group_norm(x + s[:, :, None, None], 4, w, b)),
+            a, w, b, draw(6, 8, seed=11), **close,
+        )  # fmt: skip
+        assert_like_torch(
             lambda x, w, b: F.batch_norm_relu(x, None, None, w, b, True, negative_slope=slope),
             lambda x, w, b: T.leaky_relu(T.batch_norm(x, None, None, w, b, True), slope),
             a, w, b, **close,
@@ -153,6 +158,7 @@ def test_layer_norm_residual_keeps_neither_input():
     [
         (lambda x: F.layer_norm_residual(x, x[0], 5), r"residual of shape \[4, 5\], expected \[3, 4, 5\]"),
         (lambda x: F.group_norm_silu(x, 3), "group_norm_silu: 4 channels .* do not divide into 3 groups"),
+        (lambda x: F.group_norm_silu(x, 2, shift=x[0]), r"group_norm_silu: shift of shape \[4, 5\], expected \[3, 4\]"),
         (lambda x: F.batch_norm_relu(x, None, None), "batch_norm_relu: to normalise without .* pass running_mean"),
         (lambda x: F.batch_norm_relu(x[:1, :, 0], None, None, training=True), "batch_norm_relu: training needs more"),
     ],

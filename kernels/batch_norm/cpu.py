@@ -56,7 +56,7 @@ def _last_sums(x, first, sums, squares, piece, b):
 
 def _last_values(x, numbers, parameter, y, piece, b):
     part = slice(b * piece, (b + 1) * piece)
-    column_values(x[part], numbers[0], numbers[1], numbers[2], parameter, y[part])
+    column_values(x[part], numbers[0], numbers[1], numbers[2], parameter, y[part], 0)
 
 
 def _last_vjp_sums(g, x, numbers, parameter, sums, products, dx, narrow, piece, b):
@@ -69,7 +69,7 @@ def _last_vjp_sums(g, x, numbers, parameter, sums, products, dx, narrow, piece, 
 
 def _last_vjps(g, x, numbers, dx, piece, b):
     part = slice(b * piece, (b + 1) * piece)
-    column_vjps(g[part], x[part], numbers[0], numbers[1], numbers[3], numbers[4], dx[part])
+    column_vjps(g[part], x[part], numbers[0], numbers[1], numbers[3], numbers[4], dx[part], 0)
 
 
 # --- channels first: block ``b`` of the samples of x (N, C, positions)

@@ -65,27 +65,35 @@ def _fold(a, period):
             a[j] += a[start + j]
 
 
-def _of_sample(means, rstds, weight, bias, numbers):
-    """``of_channel`` for every channel, repeated along a row of several positions."""
+def _of_sample(means, rstds, weight, bias, added, numbers):
+    """``of_channel`` for every channel, repeated along a row of several positions.
+
+    What is ``added`` to x is taken from the mean instead.
+    """
     size = weight.size // means.size
     high, scale, shift = numbers[0], numbers[1], numbers[2]
     for group in range(means.size):
         for c in range(group * size, (group + 1) * size):
-            high[c], scale[c], shift[c] = of_channel(means[group], rstds[group], weight[c], bias[c])
+            high[c], scale[c], shift[c] = of_channel(means[group] - added[c], rstds[group], weight[c], bias[c])
     repeat(high, weight.size)
     repeat(scale, weight.size)
     repeat(shift, weight.size)
 
 
-def _last_values(x, weight, bias, eps, parameter, y, means, rstds, narrow, width, start, stop):
-    """Samples ``start`` to ``stop`` of x (N, positions * C)."""
+def _last_values(x, weight, bias, added, eps, parameter, y, means, rstds, narrow, width, start, stop):
+    """Samples ``start`` to ``stop`` of x (N, positions * C).
+
+    ``added`` (N or 1, C) to all positions of a sample changes its sums by what is known of them.
+    """
     channels, groups = weight.size, means.shape[1]
     size = channels // groups
     count = x.shape[1] // groups
+    positions = x.shape[1] // channels
     numbers = np.empty((3, width), np.float32)
     totals = np.empty((3, narrow))
     first, sums, squares = totals[0], totals[1], totals[2]
     for n in range(start, stop):
+        more = added[min(n, added.shape[0] - 1)]
         for group in range(groups):
             for c in range(group * size, (group + 1) * size):
                 first[c] = x[n, group * size]
@@ -100,61 +108,69 @@ def _last_values(x, weight, bias, eps, parameter, y, means, rstds, narrow, width
             total = 0.0
             square = 0.0
             for c in range(group * size, (group + 1) * size):
-                total += sums[c]
-                square += squares[c]
+                a = np.float64(more[c])
+                total += sums[c] + positions * a
+                square += squares[c] + a * (2 * sums[c] + positions * a)
             means[n, group], rstds[n, group] = statistics(first[group * size], total, square, count, eps)
-        of_sample(means[n], rstds[n], weight, bias, numbers)
-        column_values(x[n], numbers[0], numbers[1], numbers[2], parameter, y[n])
+        of_sample(means[n], rstds[n], weight, bias, more, numbers)
+        ahead = x.strides[0] if n + 1 < x.shape[0] else 0
+        column_values(x[n], numbers[0], numbers[1], numbers[2], parameter, y[n], ahead)
 
 
-def _first_values(x, weight, bias, eps, parameter, y, means, rstds, narrow, width, start, stop):
+def _first_values(x, weight, bias, added, eps, parameter, y, means, rstds, narrow, width, start, stop):
     """Samples ``start`` to ``stop`` of x (N, C, positions)."""
     groups = means.shape[1]
     size = weight.size // groups
-    count = size * x.shape[2]
+    positions = x.shape[2]
+    count = size * positions
     for n in range(start, stop):
+        more = added[min(n, added.shape[0] - 1)]
         for group in range(groups):
             first = np.float64(x[n, group * size, 0])
             total = 0.0
             square = 0.0
             for c in range(group * size, (group + 1) * size):
-                more, squares = row_sums(x[n, c], first)
-                total += more
-                square += squares
+                a = np.float64(more[c])
+                sums, squares = row_sums(x[n, c], first)
+                total += sums + positions * a
+                square += squares + a * (2 * sums + positions * a)
             means[n, group], rstds[n, group] = statistics(first, total, square, count, eps)
             for c in range(group * size, (group + 1) * size):
-                high, scale, shift = of_channel(means[n, group], rstds[n, group], weight[c], bias[c])
+                high, scale, shift = of_channel(means[n, group] - more[c], rstds[n, group], weight[c], bias[c])
                 row_values(x[n, c], high, scale, shift, parameter, y[n, c])
 
 
-def _of_group(weight, sums, products, mean, rstd, start, stop, count, dweight, dbias):
-    """What the gradient of a group has along ``x - high``, and the rest; adds to the gradients of weight and bias.
+def _of_group(weight, sums, products, high, added, mean, rstd, start, stop, count, dweight, dbias):
+    """What the gradient of a group has along ``x - mean``, and the rest; adds to the gradients of weight and bias.
 
     ``sums`` of the gradient and of its ``products`` with ``x - high``, for each channel from ``start`` to ``stop``.
     """
-    low = np.float32(mean) - mean
     total = 0.0
     along = 0.0
     for c in range(start, stop):
-        product = (products[c] + low * sums[c]) * rstd
+        product = (products[c] + (high[c] - (mean - added[c])) * sums[c]) * rstd
         dweight[c] += product
         dbias[c] += sums[c]
         total += weight[c] * sums[c]
         along += weight[c] * product
-    slope = -along / count * rstd * rstd
-    return np.float32(slope), np.float32(low * slope - total / count * rstd)
+    return -along / count * rstd * rstd, -total / count * rstd
 
 
-def _last_vjps(g, x, weight, bias, means, rstds, parameter, dx, dweight, dbias, narrow, width, start, stop):
+def _last_vjps(
+    g, x, weight, bias, added, means, rstds, parameter, dx, dweight, dbias, dadded, narrow, width, start, stop
+):
     channels, groups = weight.size, means.shape[1]
     size = channels // groups
     count = x.shape[1] // groups
     numbers = np.empty((5, width), np.float32)
     high, scale, shift, along, rest = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
-    totals = np.empty((2, narrow))
-    sums, products = totals[0], totals[1]
+    totals = np.empty((3, narrow))
+    sums, products, nothing = totals[0], totals[1], totals[2]
+    for j in range(narrow):
+        nothing[j] = 0.0
     for n in range(start, stop):
-        of_sample(means[n], rstds[n], weight, bias, numbers)
+        more = added[min(n, added.shape[0] - 1)]
+        of_sample(means[n], rstds[n], weight, bias, more, numbers)
         for j in range(narrow):
             sums[j] = 0.0
             products[j] = 0.0
@@ -162,52 +178,73 @@ def _last_vjps(g, x, weight, bias, means, rstds, parameter, dx, dweight, dbias, 
         fold(sums, channels)
         fold(products, channels)
         for group in range(groups):
-            a, b = of_group(weight, sums, products, means[n, group], rstds[n, group], group * size, (group + 1) * size,
-                            count, dweight, dbias)  # fmt: skip
+            mean, rstd = means[n, group], rstds[n, group]
+            a, b = of_group(weight, sums, products, high, more, mean, rstd, group * size, (group + 1) * size, count,
+                            dweight, dbias)  # fmt: skip
             for c in range(group * size, (group + 1) * size):
                 along[c] = a
-                rest[c] = b
+                rest[c] = (high[c] - (mean - more[c])) * a + b
         repeat(along, channels)
         repeat(rest, channels)
-        column_vjps(g[n], x[n], high, scale, along, rest, dx[n])
+        ahead = x.strides[0] if n + 1 < x.shape[0] else 0
+        column_vjps(g[n], x[n], high, scale, along, rest, dx[n], ahead)
+        if dadded.shape[0]:
+            for j in range(narrow):
+                sums[j] = 0.0
+            column_sums(dx[n], nothing, sums, products)
+            fold(sums, channels)
+            for c in range(channels):
+                dadded[n, c] = sums[c]
 
 
-def _first_vjps(g, x, weight, bias, means, rstds, parameter, dx, dweight, dbias, narrow, width, start, stop):
+def _first_vjps(
+    g, x, weight, bias, added, means, rstds, parameter, dx, dweight, dbias, dadded, narrow, width, start, stop
+):
     groups = means.shape[1]
     size = weight.size // groups
     count = size * x.shape[2]
     sums, products = np.empty(weight.size), np.empty(weight.size)
+    numbers = np.empty((3, weight.size), np.float32)
+    high, scale, shift = numbers[0], numbers[1], numbers[2]
     for n in range(start, stop):
+        more = added[min(n, added.shape[0] - 1)]
+        of_sample(means[n], rstds[n], weight, bias, more, numbers)
         for group in range(groups):
             mean, rstd = means[n, group], rstds[n, group]
             for c in range(group * size, (group + 1) * size):
-                high, scale, shift = of_channel(mean, rstd, weight[c], bias[c])
-                sums[c], products[c] = row_vjp_sums(g[n, c], x[n, c], high, scale, shift, parameter, dx[n, c])
-            along, rest = of_group(weight, sums, products, mean, rstd, group * size, (group + 1) * size, count,
-                                   dweight, dbias)  # fmt: skip
+                sums[c], products[c] = row_vjp_sums(
+                    g[n, c], x[n, c], high[c], scale[c], shift[c], parameter, dx[n, c]
+                )  # fmt: skip
+            a, b = of_group(weight, sums, products, high, more, mean, rstd, group * size, (group + 1) * size, count,
+                            dweight, dbias)  # fmt: skip
             for c in range(group * size, (group + 1) * size):
-                high, scale, _ = of_channel(mean, rstd, weight[c], bias[c])
-                row_vjps(g[n, c], x[n, c], high, scale, along, rest, dx[n, c])
+                rest = np.float32((high[c] - (mean - more[c])) * a + b)
+                row_vjps(g[n, c], x[n, c], high[c], scale[c], np.float32(a), rest, dx[n, c])
+                if dadded.shape[0]:
+                    dadded[n, c], _ = row_sums(dx[n, c], 0.0)
 
 
-def _all_values(x, weight, bias, eps, parameter, y, means, rstds, narrow, width, blocks):
+def _all_values(x, weight, bias, added, eps, parameter, y, means, rstds, narrow, width, blocks):
     size = -(-x.shape[0] // blocks)
     for b in prange(blocks):
-        some_values(x, weight, bias, eps, parameter, y, means, rstds, narrow, width,
+        some_values(x, weight, bias, added, eps, parameter, y, means, rstds, narrow, width,
                     b * size, min((b + 1) * size, x.shape[0]))  # fmt: skip
 
 
-def _some_vjps(g, x, weight, bias, means, rstds, parameter, dx, dweight, dbias, narrow, width, first, last):
+def _some_vjps(
+    g, x, weight, bias, added, means, rstds, parameter, dx, dweight, dbias, dadded, narrow, width, first, last
+):
     """Blocks ``first`` to ``last`` of samples."""
     size = -(-x.shape[0] // dweight.shape[0])
     for b in range(first, last):
-        vjps_of_block(g, x, weight, bias, means, rstds, parameter, dx, dweight[b], dbias[b], narrow, width,
-                      b * size, min((b + 1) * size, x.shape[0]))  # fmt: skip
+        vjps_of_block(g, x, weight, bias, added, means, rstds, parameter, dx, dweight[b], dbias[b], dadded, narrow,
+                      width, b * size, min((b + 1) * size, x.shape[0]))  # fmt: skip
 
 
-def _all_vjps(g, x, weight, bias, means, rstds, parameter, dx, dweight, dbias, narrow, width, blocks):
+def _all_vjps(g, x, weight, bias, added, means, rstds, parameter, dx, dweight, dbias, dadded, narrow, width, blocks):
     for b in prange(blocks):
-        some_vjps(g, x, weight, bias, means, rstds, parameter, dx, dweight, dbias, narrow, width, b, b + 1)
+        some_vjps(g, x, weight, bias, added, means, rstds, parameter, dx, dweight, dbias, dadded, narrow, width,
+                  b, b + 1)  # fmt: skip
 
 
 class Loops(NamedTuple):
@@ -247,14 +284,16 @@ def values(
     num_groups: int,
     eps: float,
     activation: str = "none",
+    added: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """y, and mean and 1 / standard deviation of each group in float64."""
+    """y, and mean and 1 / standard deviation of each group in float64; ``added`` (N, C) to x before all else."""
     first, channels = channels_first(x), x.shape[1]
     y, out = new_like(x, first)
     means, rstds = np.empty((x.shape[0], num_groups)), np.empty((x.shape[0], num_groups))
     parameters = channel_norm.parameter(weight, ONE, channels), channel_norm.parameter(bias, ZERO, channels)
     sizes = widths(channels, math.prod(x.shape[2:]))
-    arguments = (*read_only(as_matrices(x, first), *parameters), eps, ZERO, out, means, rstds, *sizes)
+    inputs = read_only(as_matrices(x, first), *parameters, _rows(added, channels))
+    arguments = (*inputs, eps, ZERO, out, means, rstds, *sizes)
     run = loops(activation, first)
     if x.size >= PARALLEL_FROM:
         run.all_values(*arguments, _blocks(x))
@@ -273,17 +312,19 @@ def vjps(
     rstds: np.ndarray,
     num_groups: int,
     activation: str = "none",
+    added: np.ndarray | None = None,
 ) -> tuple[np.ndarray | None, ...]:
-    """Gradients in x, weight and bias."""
+    """Gradients in x, weight, bias and what was ``added`` to x."""
     first, channels = channels_first(x), x.shape[1]
     dx, out = new_like(x, first)
     sizes = widths(channels, math.prod(x.shape[2:]))
     dweight, dbias = np.zeros((_blocks(x), channels)), np.zeros((_blocks(x), channels))
+    dadded = np.empty((0 if added is None else len(x), channels), np.float32)
     parameters = channel_norm.parameter(weight, ONE, channels), channel_norm.parameter(bias, ZERO, channels)
     statistics = (np.asarray(a, np.float64).reshape(-1, num_groups) for a in (means, rstds))
     run = loops(activation, first)
-    inputs = read_only(as_matrices(g, first), as_matrices(x, first), *parameters, *statistics)
-    arguments = (*inputs, ZERO, out, dweight, dbias, *sizes)
+    inputs = read_only(as_matrices(g, first), as_matrices(x, first), *parameters, _rows(added, channels), *statistics)
+    arguments = (*inputs, ZERO, out, dweight, dbias, dadded, *sizes)
     if x.size >= PARALLEL_FROM:
         run.all_vjps(*arguments, _blocks(x))
     else:
@@ -292,7 +333,12 @@ def vjps(
         dx,
         None if weight is None else dweight.sum(0).astype(np.float32),
         None if bias is None else dbias.sum(0).astype(np.float32),
+        None if added is None else dadded,
     )
+
+
+def _rows(added: np.ndarray | None, channels: int) -> np.ndarray:
+    return np.zeros((1, channels), np.float32) if added is None else np.ascontiguousarray(added)
 
 
 def is_worth_it(x: np.ndarray, *_: Any, **__: Any) -> bool:
@@ -320,4 +366,4 @@ def group_norm_vjp(
     num_groups: int,
     eps: float,
 ) -> tuple[np.ndarray | None, ...]:
-    return vjps(g, x, weight, bias, mean, rstd, num_groups)
+    return vjps(g, x, weight, bias, mean, rstd, num_groups)[:3]

@@ -11,9 +11,15 @@ from .reference import value_cost, vjp_cost
 
 @kernel("group_norm_silu", impl="numba", device="cpu", dtypes="f4", when=is_worth_it, cost=value_cost)
 def group_norm_silu(
-    x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, *, num_groups: int, eps: float
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    shift: np.ndarray | None = None,
+    *,
+    num_groups: int,
+    eps: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return values(x, weight, bias, num_groups, eps, "silu")
+    return values(x, weight, bias, num_groups, eps, "silu", shift)
 
 
 @kernel("group_norm_silu_vjp", impl="numba", device="cpu", dtypes="f4", cost=vjp_cost)
@@ -23,10 +29,11 @@ def group_norm_silu_vjp(
     x: np.ndarray,
     weight: np.ndarray | None,
     bias: np.ndarray | None,
+    shift: np.ndarray | None,
     mean: np.ndarray,
     rstd: np.ndarray,
     *,
     num_groups: int,
     eps: float,
 ) -> tuple[np.ndarray | None, ...]:
-    return vjps(g, x, weight, bias, mean, rstd, num_groups, "silu")
+    return vjps(g, x, weight, bias, mean, rstd, num_groups, "silu", shift)

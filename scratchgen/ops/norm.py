@@ -194,7 +194,10 @@ def _channels(op: str, input: Tensor, **parameters: Tensor | None) -> int:
 
 @fused(auxiliary=2)
 @widened
-def _group_norm_silu(x: Tensor, weight: Tensor | None, bias: Tensor | None, *, num_groups: int, eps: float) -> Tensor:
+def _group_norm_silu(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, shift: Tensor | None, *, num_groups: int, eps: float
+) -> Tensor:
+    x = x if shift is None else x + shift.reshape(shift.shape + (1,) * (x.ndim - 2))
     return silu(_group_norm.composite(x, weight, bias, num_groups=num_groups, eps=eps))
 
 
@@ -219,10 +222,17 @@ def group_norm_silu(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    shift: Tensor | None = None,
 ) -> Tensor:
-    """``silu(group_norm(...))`` in one pass over memory: what every block of a diffusion U-Net begins with."""
+    """``silu(group_norm(...))`` in one pass over memory: what every block of a diffusion U-Net begins with.
+
+    ``shift`` (N, C) is added to all positions of the input first: the time's, in such a block.
+    """
     _check_groups("group_norm_silu", input, num_groups, weight, bias)
-    return _group_norm_silu(input, weight, bias, num_groups=num_groups, eps=eps)
+    _expect("group_norm_silu", input.shape[:2], shift=shift)
+    if shift is not None and shift.dtype is not input.dtype:
+        raise TypeError(f"group_norm_silu: shift of {shift.dtype}, the input is of {input.dtype}")
+    return _group_norm_silu(input, weight, bias, shift, num_groups=num_groups, eps=eps)
 
 
 def _check_groups(op: str, input: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None) -> None:
