@@ -87,6 +87,10 @@ class Library:
         x = x if shift is None else x + shift[:, :, None, None]
         return self.F.silu(self.F.group_norm(x, groups, weight, bias))
 
+    def conv2d_residual(self, x: Any, conv: Any, residual: Any) -> Any:
+        """conv(x) + residual; ``conv`` is a module."""
+        return conv(x) + residual
+
     def layer_norm_residual(self, x: Any, residual: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
         """layer_norm(x + residual), and x + residual."""
         total = x + residual
@@ -163,6 +167,9 @@ class Scratchgen(Library):
 
     def group_norm_silu(self, x: Any, groups: int, weight: Any, bias: Any, shift: Any = None) -> Any:
         return self.F.group_norm_silu(x, groups, weight, bias, shift=shift)
+
+    def conv2d_residual(self, x: Any, conv: Any, residual: Any) -> Any:
+        return self.F.conv2d_residual(x, conv.weight, conv.bias, residual, padding=conv.padding)
 
     def linear_gelu(self, x: Any, weight: Any, bias: Any) -> Any:
         return self.F.linear_activation(x, weight, bias, activation="gelu")

@@ -98,6 +98,38 @@ def test_one_thread_and_two_give_the_same_bits():
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize(("channels", "outs", "size"), [(32, 64, 14), (17, 24, 9), (16, 100, 5)])
+def test_a_residual_is_added_to_the_bit_as_by_two_ops(channels, outs, size):
+    rng = np.random.default_rng(3)
+    x, w, b = (
+        rng.standard_normal(s).astype(np.float32) for s in ((3, channels, size, size), (outs, channels, 3, 3), outs)
+    )
+    wide = rng.standard_normal((3, size, size, 2 * outs)).astype(np.float32).transpose(0, 3, 1, 2)
+    inputs = [sg.from_numpy(a).requires_grad_() for a in (x, w, b, wide[:, :outs])]
+    fused = sg.nn.functional.conv2d_residual(*inputs, padding=1)
+    plain = sg.nn.functional.conv2d(*inputs[:3], padding=1) + inputs[3]
+    np.testing.assert_array_equal(fused.numpy(force=True), plain.numpy(force=True))
+    g = sg.from_numpy(rng.standard_normal(fused.shape).astype(np.float32))
+    for a, b in zip(sg.grad(fused, inputs, g), sg.grad(plain, inputs, g), strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_gradients_of_1x1_filters_have_the_same_bits_on_one_thread_and_two():
+    rng = np.random.default_rng(4)
+    x, y = (rng.standard_normal((20, 14, 14, c)).astype(np.float32).transpose(0, 3, 1, 2) for c in (33, 80))
+    how = {"size": (1, 1), "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+    chosen = kernels.select("conv2d_weight_bias", "cpu", (x, y), how)
+    assert chosen.impl == "pixels"
+    threads, results = numba.get_num_threads(), []
+    try:
+        for count in (1, min(threads, 2)):
+            numba.set_num_threads(count)
+            results.append([a.tobytes() for a in chosen.fn(x, y, **how)])
+    finally:
+        numba.set_num_threads(threads)
+    assert results[0] == results[1]
+
+
 def test_what_another_call_left_in_the_workspace_does_no_harm():
     """Tiles that reach over an edge and lanes without a channel read scratch memory that may hold anything."""
     rng = np.random.default_rng(0)

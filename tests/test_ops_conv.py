@@ -403,6 +403,11 @@ def zeros(*shape, dtype="float32"):
             "needs stride 1",
         ),
         (
+            lambda: sg.conv2d_residual(zeros(1, 1, 8, 8), zeros(2, 1, 3, 3), None, zeros(1, 2, 8, 8)),
+            ValueError,
+            r"conv2d_residual: residual of float32\[1, 2, 8, 8\], expected float32\[1, 2, 6, 6\]",
+        ),
+        (
             lambda: sg.conv_transpose2d(zeros(1, 2, 4, 4), zeros(3, 2, 3, 3)),
             ValueError,
             r"has 2 channels, weight .* takes 3",

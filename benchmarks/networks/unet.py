@@ -55,8 +55,8 @@ def _network(L: Library, base: int) -> Any:
     nn, F = L.nn, L.F
     embedded = 4 * base
 
-    def norm_silu(norm: Any, x: Any) -> Any:
-        return L.group_norm_silu(x, GROUPS, norm.weight, norm.bias)
+    def norm_silu(norm: Any, x: Any, shift: Any = None) -> Any:
+        return L.group_norm_silu(x, GROUPS, norm.weight, norm.bias, shift)
 
     class Residual(nn.Module):  # type: ignore[name-defined,misc]  # mypy: the library is known at run time
         def __init__(self, before: int, after: int) -> None:
@@ -70,9 +70,8 @@ def _network(L: Library, base: int) -> Any:
 
         def forward(self, x: Any, time: Any) -> Any:
             h = self.conv1(norm_silu(self.norm1, x))
-            h = h + self.time(time)[:, :, None, None]
-            h = self.conv2(norm_silu(self.norm2, h))
-            return self.shortcut(x) + h
+            h = norm_silu(self.norm2, h, self.time(time))
+            return L.conv2d_residual(h, self.conv2, self.shortcut(x))
 
     class Attention(nn.Module):  # type: ignore[name-defined,misc]
         """One head over all pixels."""

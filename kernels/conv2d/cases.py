@@ -31,6 +31,7 @@ LAYERS = (
     Layer("3x3, wide", (2, 96, 16, 12), (80, 96, 3, 3), padding=(1, 1)),
     Layer("3x3 to many channels", (2, 4, 9, 11), (48, 4, 3, 3), padding=(1, 1)),
     Layer("1x1", (4, 32, 7, 7), (64, 32, 1, 1)),
+    Layer("1x1 of many pixels", (6, 17, 14, 14), (48, 17, 1, 1)),
     Layer("1x1 with a stride", (2, 8, 9, 7), (5, 8, 1, 1), stride=(2, 3)),
     Layer("first layer", (4, 1, 28, 28), (16, 1, 5, 5), padding=(2, 2)),
     Layer("4x4 with stride 2", (4, 16, 16, 16), (32, 16, 4, 4), stride=(2, 2), padding=(1, 1)),
@@ -72,6 +73,15 @@ def values(rng: np.random.Generator) -> Iterator[Case]:
     """With a bias in every other case."""
     for i, (name, x, w, y, how) in enumerate(_problems(rng)):
         yield Case(name, (x, w, rng.standard_normal(len(w)) if i % 2 else None), {"size": y.shape[2:], **how})
+
+
+@cases("conv2d_residual")
+def values_and_residuals(rng: np.random.Generator) -> Iterator[Case]:
+    """The residual in the layout of the other images, and once as a part of a larger array."""
+    for i, (name, x, w, y, how) in enumerate(_problems(rng)):
+        more = _channels_last(np.concatenate([y, y], 1))[:, : y.shape[1]] if i % 4 == 1 else y
+        bias = rng.standard_normal(len(w)) if i % 2 else None
+        yield Case(name, (x, w, bias, more), {"size": y.shape[2:], **how})
 
 
 @cases("conv2d_input")

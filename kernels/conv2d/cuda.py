@@ -17,7 +17,14 @@ from ..matmul.cuda import PANEL_BYTES, PLAIN, TENSOR, TILES, Way, chosen, splits
 from ..matmul.cuda import product as matrix_product
 from ..registry import kernel
 from ..sums import accurate_sum
-from .reference import Pair, conv2d_cost, conv2d_input_cost, conv2d_weight_cost, window_view
+from .reference import (
+    Pair,
+    conv2d_cost,
+    conv2d_input_cost,
+    conv2d_residual_cost,
+    conv2d_weight_cost,
+    window_view,
+)
 
 DEPTH, SIDE = 16, 4  # of version 3
 STEPS = {"cuda-4-panels": Way(False, 1, False), "cuda-5-tensor": Way(True, 1, False), "cuda-6-swizzled": Way(True, 1)}
@@ -144,7 +151,7 @@ _on_gpu: dict[str, Any] = {"device": "cuda emu"}
 
 
 def _register(impl: str, tf32: bool, **options: Any) -> None:
-    """The four ops, once for each choice of precision."""
+    """The ops, once for each choice of precision."""
 
     def fits(*arrays: Any, **how: Any) -> bool:
         return _fits(*arrays, **how) and (not tf32 or chosen())
@@ -153,6 +160,13 @@ def _register(impl: str, tf32: bool, **options: Any) -> None:
     def conv2d(x: Any, w: Any, b: Any, **how: Any) -> Any:
         """y of shape (N, K, *size), plus b (K,) unless that is None."""
         return gather(x, w, b, False, way=way_for(x.dtype, tf32), **how)
+
+    @kernel("conv2d_residual", impl=impl, cost=conv2d_residual_cost, when=fits, **options, **_on_gpu)
+    def conv2d_residual(x: Any, w: Any, b: Any, residual: Any, **how: Any) -> Any:
+        """``conv2d`` of the others, plus ``residual``, in a pass of its own."""
+        y = conv2d(x, w, b, **how)
+        y += residual
+        return y
 
     @kernel("conv2d_input", impl=impl, cost=conv2d_input_cost, when=fits, **options, **_on_gpu)
     def conv2d_input(y: Any, w: Any, b: Any, **how: Any) -> Any:

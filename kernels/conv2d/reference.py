@@ -51,6 +51,12 @@ def conv2d_weight_cost(x: Any, y: Any, *, size: Pair, groups: int, **_: Any) -> 
     return _cost(x.size, y.shape[1] * taps, y.size, taps, x.itemsize)
 
 
+def conv2d_residual_cost(x: Any, w: Any, b: Any, residual: Any, **how: Any) -> Cost:
+    """As ``conv2d_cost``, and reads the residual once."""
+    plain = conv2d_cost(x, w, b, **how)
+    return Cost(plain.bytes + residual.nbytes, plain.flops + residual.size)
+
+
 @kernel("conv2d", cost=conv2d_cost)
 def conv2d(x: Any, w: Any, b: Any, *, size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Any:
     """y of shape (N, K, *size), plus b (K,) unless that is None."""
@@ -62,6 +68,14 @@ def conv2d(x: Any, w: Any, b: Any, *, size: Pair, stride: Pair, padding: Pair, d
     for block, columns in column_blocks(windows):
         xp.matmul(by_group(columns), matrix, out=by_group(y[block].reshape(-1, groups, k // groups)))
     return finish(y, b, x.dtype)
+
+
+@kernel("conv2d_residual", cost=conv2d_residual_cost)
+def conv2d_residual(x: Any, w: Any, b: Any, residual: Any, **how: Any) -> Any:
+    """``conv2d`` of the others, plus ``residual``."""
+    y = conv2d(x, w, b, **how)
+    y += residual
+    return y
 
 
 @kernel("conv2d_input", cost=conv2d_input_cost)

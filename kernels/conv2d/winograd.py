@@ -21,7 +21,7 @@ import numpy as np
 from ..arrays import empty_channels_last
 from ..registry import kernel
 from .filtering import transforms
-from .reference import conv2d_cost, conv2d_input_cost, conv2d_weight_cost
+from .reference import conv2d_cost, conv2d_input_cost, conv2d_residual_cost, conv2d_weight_cost
 from .winograd_loops import GROUP, LINE, PANEL, Filter, Grid, Layout, Plane, loops
 from .winograd_tile import LANES
 
@@ -68,6 +68,41 @@ def conv2d(
     image = channels_last(x)
     source = plane(image, step, -padding[0], -padding[1], filter.rows % step)
     _convolve(source, plane(channels_last(y), 1, 0, 0), size, len(x), w, filter, b)
+    return y
+
+
+def _conv2d_residual_when(x: Any, w: Any, b: Any, residual: Any, **how: Any) -> bool:
+    return _conv2d_when(x, w, b, **how)
+
+
+@kernel(
+    "conv2d_residual",
+    impl="winograd",
+    device="cpu",
+    dtypes="f4",
+    when=_conv2d_residual_when,
+    cost=conv2d_residual_cost,
+    looseness=4,
+)
+def conv2d_residual(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    residual: np.ndarray,
+    *,
+    size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """The residual is added to a tile that has just been written. To the bit what two passes make."""
+    step = stride[0]
+    filter = filter_of(w, step)
+    y = empty_channels_last((len(x), len(w), *size), F4)
+    image, more = channels_last(x), channels_last(residual)
+    source = plane(image, step, -padding[0], -padding[1], filter.rows % step)
+    _convolve(source, plane(channels_last(y), 1, 0, 0), size, len(x), w, filter, b, added=plane(more, 1, 0, 0))
     return y
 
 
@@ -235,8 +270,12 @@ def _convolve(
     filter: Filter,
     b: np.ndarray | None,
     outputs: int = 0,
+    added: Plane | None = None,
 ) -> None:
-    """``size`` outputs of each phase from ``source`` to ``target``, in tiles of ``outputs`` if that is not 0."""
+    """``size`` outputs of each phase from ``source`` to ``target``, in tiles of ``outputs`` if that is not 0.
+
+    ``added``: images like those of ``target``, to be added to them.
+    """
     taps = -(-filter.rows // filter.step)
     outputs = outputs or tile_size(size, taps)
     made, points = loops(outputs, taps), (outputs + taps - 1) ** 2
@@ -257,7 +296,8 @@ def _convolve(
     grid = Grid(down, across, total, block)
     between = 0 if b is None else wide
     sums = points * layout.v
-    made.convolve(source, target, grid, layout, u, bias.ctypes.data, between, depth, start, sums, step, threads)
+    more = added or target._replace(data=0)
+    made.convolve(source, target, more, grid, layout, u, bias.ctypes.data, between, depth, start, sums, step, threads)
 
 
 @cache

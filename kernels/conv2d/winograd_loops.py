@@ -32,7 +32,7 @@ from ..matmul.tile import number_at, put_number
 from ..numba_config import njit, prange, renamed, specialise
 from . import winograd_tile
 from .filtering import transforms, transposed
-from .winograd_tile import LANES, SUMS, fetch, fetch_to_write, tile
+from .winograd_tile import LANES, SUMS, add_to, fetch, fetch_to_write, tile
 
 LINE = 16  # elements of a cache line
 PANEL = 4 * LANES  # output channels that are multiplied, and transformed back, at a time
@@ -276,10 +276,11 @@ def _read(plane, grid, first, count, v, row, point):
             begin, end = first_column - j * OUTPUTS, columns - j * OUTPUTS
             image, i, j = after(grid, image, i, j)
             ahead = corner + 4 * (image * plane.by_image + OUTPUTS * (i * down + j * across))
-            known = (TAPS - 1) * across if j else 0  # what the tile to the left has read
-            for r in range(N):
-                for element in range(known, N * across, LINE):
-                    fetch(ahead + 4 * (r * down + element))
+            if step == 1:  # other phases of the same pixels have fetched them otherwise
+                known = (TAPS - 1) * across if j else 0  # what the tile to the left has read
+                for r in range(N):
+                    for element in range(known, N * across, LINE):
+                        fetch(ahead + 4 * (r * down + element))
             if whole and low <= 0 and high >= N and begin <= 0 and end >= N:
                 transform(source, down, across, target, N * point, point, plane.channels)
             else:
@@ -305,10 +306,11 @@ def _is_zero(plane, p, phase):
     return plane.odd and ((a and p // N == N - 1) or (b and p % N == N - 1))
 
 
-def _write(plane, grid, first, count, m, wide, point, phase, channel, channels):
+def _write(plane, added, grid, first, count, m, wide, point, phase, channel, channels):
     """Transform rows of m (points, tiles, wide) back: ``channels`` outputs of a phase, from ``channel`` on.
 
-    With a tap less, the same inputs are those of outputs that lie one step further up or left.
+    With a tap less, the same inputs are those of outputs that lie one step further up or left. ``added``, if it is
+    anywhere, lies in the same way as what is written, and is added to it.
     """
     step, whole = plane.step, channels % LANES == 0
     down, across = step * plane.by_row, step * plane.by_column
@@ -321,7 +323,7 @@ def _write(plane, grid, first, count, m, wide, point, phase, channel, channels):
     for t in range(count):
         source = m + 4 * t * wide
         target = corner + 4 * (image * plane.by_image + OUTPUTS * (i * down + j * across))
-        for r in range(OUTPUTS):
+        for r in range(OUTPUTS if step == 1 else 0):
             for q in range(OUTPUTS, 2 * OUTPUTS):  # of the tile to the right
                 for element in range(0, channels, LINE):
                     fetch_to_write(target + 4 * (r * down + q * across + element))
@@ -331,10 +333,16 @@ def _write(plane, grid, first, count, m, wide, point, phase, channel, channels):
             transform(source, N * point, point, target, down, across, channels)
         else:
             transform_edge(source, N * point, point, target, down, across, low, high, begin, end, channels)
+        if added.data:
+            corner_added = added.data + 4 * (image * added.by_image + channel)
+            for r in range(i * OUTPUTS, min((i + 1) * OUTPUTS, added.height)):
+                for q in range(j * OUTPUTS, min((j + 1) * OUTPUTS, added.width)):
+                    place = plane.data + 4 * (image * plane.by_image + r * plane.by_row + q * plane.by_column + channel)
+                    add_to(place, corner_added + 4 * (r * added.by_row + q * added.by_column), channels)
         image, i, j = after(grid, image, i, j)
 
 
-def _convolve_part(x, y, grid, layout, u, bias, between, depth, v, m, thread, threads):
+def _convolve_part(x, y, added, grid, layout, u, bias, between, depth, v, m, thread, threads):
     """Every ``threads``-th block of tiles, from the ``thread``-th on; the bias lies ``between`` elements apart."""
     wide = (y.channels + LANES - 1) // LANES * LANES
     for first in range(thread * grid.block, grid.total, threads * grid.block):
@@ -355,15 +363,15 @@ def _convolve_part(x, y, grid, layout, u, bias, between, depth, v, m, thread, th
                     now = weights + 4 * start * columns
                     multiply(values, layout.row, now, sums, count, vectors, stop - start, seed, ahead)
                     weights = ahead
-                _write(y, grid, first, count, m, columns, layout.m, phase, k, min(columns, y.channels - k))
+                _write(y, added, grid, first, count, m, columns, layout.m, phase, k, min(columns, y.channels - k))
                 k += columns
 
 
-def _convolve(x, y, grid, layout, u, bias, between, depth, work, m, step, threads):
+def _convolve(x, y, added, grid, layout, u, bias, between, depth, work, m, step, threads):
     """Each thread has its V and M ``step`` elements of ``work`` from the next one's; M comes ``m`` after V."""
     for thread in prange(threads):
         v = work + 4 * thread * step
-        _convolve_part(x, y, grid, layout, u, bias, between, depth, v, v + 4 * m, thread, threads)
+        _convolve_part(x, y, added, grid, layout, u, bias, between, depth, v, v + 4 * m, thread, threads)
 
 
 def _filter_slice(w, filter, layout, u, depth, start, out_phase, first, columns):

@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .. import simd
-from ..vectors import prefetch
+from ..vectors import Masked, prefetch, vector_pointer
 
 WIDTH = simd.machine_width()
 LANES = WIDTH.lanes
@@ -124,3 +124,18 @@ def fetch(typing, address):
 def fetch_to_write(typing, address):
     """Ask for the line at an address, as the only one to have it."""
     return _fetch(1)
+
+
+@intrinsic
+def add_to(typing, y, x, count):
+    """Add ``count`` numbers at x to those at y."""
+
+    def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
+        y, x, count = values
+        with cgutils.for_range_slice(builder, INT(0), count, INT(LANES), INT) as (start, _):
+            masked = Masked(builder, VECTOR, builder.sub(count, start))
+            places = [vector_pointer(builder, base, VECTOR, start) for base in (y, x)]
+            masked.store(builder.fadd(*map(masked.load, places)), places[0])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), emit

@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import scratchgen as sg
 from scratchgen import Tensor, nn
 from scratchgen.nn import functional as F
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def sinusoids(t: Tensor, width: int, longest: float = 10_000.0, original: bool = False) -> Tensor:
@@ -32,9 +35,9 @@ def sinusoids(t: Tensor, width: int, longest: float = 10_000.0, original: bool =
     return sg.cat(waves[::-1] if original else waves, 1)
 
 
-def norm_silu(norm: nn.GroupNorm, x: Tensor) -> Tensor:
-    """GroupNorm, then SiLU, in one pass over memory."""
-    return F.group_norm_silu(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
+def norm_silu(norm: nn.GroupNorm, x: Tensor, shift: Tensor | None = None) -> Tensor:
+    """GroupNorm of x + ``shift`` (N, C), then SiLU, in one pass over memory."""
+    return F.group_norm_silu(x, norm.num_groups, norm.weight, norm.bias, norm.eps, shift)
 
 
 def groups_of(channels: int, wanted: int) -> int:
@@ -79,11 +82,9 @@ class ResidualBlock(nn.Module):
             scale, shift = self.time_emb_proj(embedding)[:, :, None, None].chunk(2, 1)
             h = F.silu(self.norm2(h) * (1 + scale) + shift)
         else:
-            if embedding is not None:
-                h = h + self.time_emb_proj(embedding)[:, :, None, None]
-            h = norm_silu(self.norm2, h)
-        h = self.conv2(self.dropout(h))
-        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+            h = norm_silu(self.norm2, h, None if embedding is None else self.time_emb_proj(embedding))
+        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x)
+        return F.conv2d_residual(self.dropout(h), self.conv2.weight, self.conv2.bias, shortcut, padding=1)
 
 
 class SelfAttention(nn.Module):
@@ -148,7 +149,7 @@ class _Level(nn.Module):
         return self.attentions[i](x) if self.attends else x
 
 
-def _zeros(layer: nn.Module) -> nn.Module:
+def _zeros(layer: Layer) -> Layer:
     for p in layer.parameters():
         nn.init.zeros_(p)
     return layer

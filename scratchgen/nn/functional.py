@@ -17,6 +17,7 @@ from ..ops import (
     celu,
     conv1d,
     conv2d,
+    conv2d_residual,
     conv_transpose1d,
     conv_transpose2d,
     cosine_similarity,
@@ -91,7 +92,8 @@ from ..ops import (
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "affine_coupling",
     "alpha_dropout", "avg_pool1d", "avg_pool2d", "batch_norm", "batch_norm_relu", "bilinear", "binary_cross_entropy",
-    "binary_cross_entropy_with_logits", "celu", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d",
+    "binary_cross_entropy_with_logits", "celu", "conv1d", "conv2d", "conv2d_residual", "conv_transpose1d",
+    "conv_transpose2d",
     "cosine_similarity", "cross_entropy", "dropout", "dropout1d", "dropout2d", "dropout3d", "elu", "embedding", "fold",
     "gaussian_nll_loss", "gelu", "glu", "group_norm", "group_norm_silu", "gru", "gumbel_softmax", "hardsigmoid",
     "hardswish", "hardtanh", "huber_loss", "instance_norm", "interpolate", "kl_div", "l1_loss", "layer_norm",

@@ -11,7 +11,7 @@ from ..tensor import Tensor
 from .shape import reshape
 from .spatial import Sizes, as_images, each, lengths_of, like_input
 
-__all__ = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"]
+__all__ = ["conv1d", "conv2d", "conv2d_residual", "conv_transpose1d", "conv_transpose2d"]
 
 # x (N, C, H, W), w (K, C/groups, R, S) and z (N, K, P, Q) are joined by one relation that is linear in each of x and w:
 # z = conv2d(x, w). The other two ops are its transposes, and any derivative of one of the three is another of them.
@@ -27,8 +27,9 @@ class _Convolution(Primitive):
     def vjp(self, node: Node, g: Tensor, needs: tuple, create_graph: bool) -> list:
         x, how = node.inputs[0], {**node.attrs, "size": node.inputs[1].shape[2:]}
         both = needs[1] and needs[2] and _made_alike("conv2d_weight", "conv2d_weight_bias", x, g, how)
-        grads = super().vjp(node, g, (needs[0], not both and needs[1], not both and needs[2]), create_graph)
-        return [grads[0], *_conv2d_weight_bias(x, g, **how)] if both else grads
+        others = (needs[0], not both and needs[1], not both and needs[2], *needs[3:])
+        grads = super().vjp(node, g, others, create_graph)
+        return [grads[0], *_conv2d_weight_bias(x, g, **how), *grads[3:]] if both else grads
 
 
 def _made_alike(one: str, other: str, x: Tensor, g: Tensor, how: dict) -> bool:
@@ -45,6 +46,20 @@ OPS["conv2d"] = _conv2d = _Convolution(
         lambda g, z, x, w, b, *, size, **how: _conv2d_input(g, w, None, size=x.shape[2:], **how),
         lambda g, z, x, w, b, *, size, **how: _conv2d_weight(x, g, size=w.shape[2:], **how),
         lambda g, z, x, w, b, *, size, **how: g.sum((0, 2, 3)),
+    ),
+    save="x w",
+    broadcasts=False,
+    several=False,
+)
+_conv2d_residual: Primitive
+OPS["conv2d_residual"] = _conv2d_residual = _Convolution(
+    "conv2d_residual",  # conv2d, and something that is added to its result
+    None,
+    (
+        lambda g, z, x, w, b, r, *, size, **how: _conv2d_input(g, w, None, size=x.shape[2:], **how),
+        lambda g, z, x, w, b, r, *, size, **how: _conv2d_weight(x, g, size=w.shape[2:], **how),
+        lambda g, z, x, w, b, r, *, size, **how: g.sum((0, 2, 3)),
+        lambda g, z, x, w, b, r, **_: g,
     ),
     save="x w",
     broadcasts=False,
@@ -114,6 +129,20 @@ def conv2d(
     return _convolve("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
 
+def conv2d_residual(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Tensor:
+    """``conv2d(input, weight, bias, ...) + residual``, which has the result's shape: the result is written once."""
+    return _convolve("conv2d_residual", 2, input, weight, bias, stride, padding, dilation, groups, residual)
+
+
 def conv_transpose1d(
     input: Tensor,
     weight: Tensor,
@@ -163,6 +192,7 @@ def _convolve(
     padding: Sizes | str,
     dilation: Sizes,
     groups: int,
+    residual: Tensor | None = None,
 ) -> Tensor:
     lengths = lengths_of(op, input, dims)
     taps = _check(op, dims, input, weight, bias, groups, transposed=False)
@@ -180,7 +210,13 @@ def _convolve(
             f"{padded} positions of input {list(input.shape)} with padding={padding!r}; pad more or take a smaller one"
         )
     size = [(n - r) // step + 1 for n, r, step in zip(padded, reach, steps)]
-    return _apply(_conv2d, input, weight, bias, dims, size, steps, before, spread, groups)
+    if residual is None:
+        return _apply(_conv2d, input, weight, bias, dims, size, steps, before, spread, groups)
+    made = (*input.shape[: -dims - 1], weight.shape[0], *size)
+    if residual.shape != made or residual.dtype != input.dtype:
+        given = f"{residual.dtype}{list(residual.shape)}"
+        raise ValueError(f"{op}: residual of {given}, expected {input.dtype}{list(made)}, as the result is")
+    return _apply(_conv2d_residual, input, weight, bias, dims, size, steps, before, spread, groups, residual)
 
 
 def _convolve_transposed(
@@ -226,13 +262,15 @@ def _apply(
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
     groups: int,
+    *more: Tensor,
 ) -> Tensor:
-    """Run one of the ops in two dimensions, of which a signal's first has length 1."""
+    """Run one of the ops in two dimensions, of which a signal's first has length 1. ``more``: images as well."""
     one, zero = (1,) * (2 - dims), (0,) * (2 - dims)
     result = op(
         as_images(input, dims),
         weight if dims == 2 else reshape(weight, (*weight.shape[:2], 1, weight.shape[2])),
         bias,
+        *[as_images(image, dims) for image in more],
         size=(*one, *size),
         stride=one + stride,
         padding=zero + padding,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .table import apart, case, normal
+from .table import NOT_IN_TORCH, apart, case, normal
 
 # --------------------------------------------------------------------------------------------------- convolutions
 
@@ -29,6 +29,10 @@ convolution("conv2d: depthwise", (2, 3, 4, 4), (3, 1, 3, 3), padding=1, groups=3
 convolution("conv2d: same padding", (1, 2, 3, 4), (2, 2, 2, 3), padding="same")
 convolution("conv2d: valid padding, one image", (2, 3, 4), (2, 2, 2, 3), 2, padding="valid")
 convolution("conv2d: no images", (0, 2, 3, 4), (2, 2, 2, 3), 2)
+case("conv2d_residual", lambda L, *xs: L.F.conv2d_residual(*xs, padding=1), normal(1, 2, 4, 3), normal(3, 2, 3, 3),
+     normal(3), normal(1, 3, 4, 3), unlike_torch=NOT_IN_TORCH)  # fmt: skip
+case("conv2d_residual: one image", lambda L, x, w, r: L.F.conv2d_residual(x, w, None, r, stride=2), normal(2, 5, 4),
+     normal(2, 2, 2, 2), normal(2, 2, 2), unlike_torch=NOT_IN_TORCH)  # fmt: skip
 convolution("conv_transpose1d", (2, 3, 4), (3, 2, 3), 2)
 convolution("conv_transpose1d: all options", (2, 4, 3), (4, 3, 2), 6, stride=3, padding=1, output_padding=2, groups=2,
             dilation=2)  # fmt: skip

@@ -1,0 +1,108 @@
+"""Gradients of 1x1 filters from many pixels: sums of outer products, a block of pixels at a time.
+
+The weight gradient of Winograd's convolution with the identity for a transform: what there are the tiles of a point
+are pixels here. Both images are read where they lie, once; sums, channels by channels, stay in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+
+from ..arrays import channels_last
+from ..numba_config import prange, specialise
+from ..registry import kernel
+from .reference import Pair, conv2d_weight_cost
+from .winograd import up
+from .winograd_loops import _TILE, GROUP, LINE, ZEROS, multiply_outer, vectors_of
+from .winograd_tile import LANES, fetch, tile
+
+BLOCK = 256  # pixels; also what is added up one by one
+LEAST = 1 << 10  # pixels; with fewer the sums are passed by too often
+F4 = np.dtype(np.float32)
+
+
+def _part(x, y, channels, outs, sums, totals, one, start, stop):
+    """Sums (groups of channels, panels of outputs, GROUP, columns) over pixels from ``start`` to ``stop``, and y's.
+
+    The next pixels are fetched meanwhile, some before each group: columns of pixels are no order that the processor
+    would fetch by itself.
+    """
+    groups = (channels + GROUP - 1) // GROUP
+    for first in range(start, stop, BLOCK):
+        count = min(BLOCK, stop - first)
+        left, next_x, next_y = (
+            x + 4 * first * channels,
+            x + 4 * (first + count) * channels,
+            y + 4 * (first + count) * outs,
+        )
+        seed = ZEROS.ctypes.data if first == start else 0
+        k = 0
+        while k < outs:
+            vectors = vectors_of(outs - k)
+            right = y + 4 * (first * outs + k)
+            target, total = sums + 4 * GROUP * k, totals + 4 * k
+            for n in range(groups):
+                if k == 0:
+                    for line in range(n * count * channels // groups, (n + 1) * count * channels // groups, LINE):
+                        fetch(next_x + 4 * line)
+                    for line in range(n * count * outs // groups, (n + 1) * count * outs // groups, LINE):
+                        fetch(next_y + 4 * line)
+                low, high = n * GROUP, min((n + 1) * GROUP, channels)
+                multiply_outer(left, channels, right, outs, target, GROUP * outs, low, high, vectors, count, seed)
+            tile(one, 0, 0, right, outs, total, 0, total, vectors * LANES, 1, vectors, count, right)
+            k += vectors * LANES
+
+
+def _weigh(x, y, channels, outs, pixels, sums, size, totals, one, parts, threads):
+    for thread in prange(threads):
+        for n in range(thread, parts, threads):
+            start, stop = pixels * n // parts, pixels * (n + 1) // parts
+            _part(x, y, channels, outs, sums + 4 * n * size, totals + 4 * n * outs, one, start, stop)
+
+
+_compiled = specialise(
+    _weigh, f"pixels_{_TILE}", {"_part": specialise(_part, f"pixels_{_TILE}", {})}, parallel=True
+)  # fmt: skip
+
+
+def _fits(x: Any, y: Any, *, size: Pair, stride: Pair, padding: Pair, groups: int, **_: Any) -> bool:
+    """Whole vectors of outputs, and fewer of both channels than pixels."""
+    pixels, (channels, outs) = y.size // max(y.shape[1], 1), (x.shape[1], y.shape[1])
+    plain = (*size, *stride, *padding, groups) == (1, 1, 1, 1, 0, 0, 1)
+    return plain and outs > 0 and outs % LANES == 0 and channels >= LANES and pixels >= max(LEAST, channels * outs)
+
+
+_on_cpu: dict[str, Any] = {"impl": "pixels", "device": "cpu", "dtypes": "f4", "when": _fits, "priority": 12}
+
+
+@kernel("conv2d_weight_bias", cost=conv2d_weight_cost, **_on_cpu)
+def conv2d_weight_bias(x: np.ndarray, y: np.ndarray, **how: Any) -> tuple[np.ndarray, np.ndarray]:
+    """As the reference, of 1x1 filters."""
+    channels, outs = x.shape[1], y.shape[1]
+    rows_x, rows_y = channels_last(x), channels_last(y)
+    threads = numba.get_num_threads()
+    parts = max(2, threads)  # always two, so that one thread and two add up in the same order
+    size = up(channels, GROUP) * outs
+    sums, totals, one = np.zeros((parts, size), F4), np.zeros((parts, outs), F4), np.ones(1, F4)
+    pixels = math.prod(rows_y.shape[:3])
+    at_x, at_y, at_sums, at_totals, at_one = (a.ctypes.data for a in (rows_x, rows_y, sums, totals, one))
+    _compiled(at_x, at_y, channels, outs, pixels, at_sums, size, at_totals, at_one, parts, threads)
+    w = np.empty((outs, channels, 1, 1), F4)
+    groups = sums.reshape(parts, -1, GROUP * outs).sum(0)
+    k = 0
+    while k < outs:
+        columns = vectors_of(outs - k) * LANES
+        panel = groups[:, GROUP * k : GROUP * (k + columns)].reshape(-1, columns)
+        w[k : k + columns, :, 0, 0] = panel[:channels].T
+        k += columns
+    return w, totals.sum(0)
+
+
+@kernel("conv2d_weight", cost=conv2d_weight_cost, **_on_cpu)
+def conv2d_weight(x: np.ndarray, y: np.ndarray, **how: Any) -> np.ndarray:
+    """As the reference, of 1x1 filters."""
+    return conv2d_weight_bias(x, y, **how)[0]
