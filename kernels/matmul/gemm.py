@@ -170,7 +170,7 @@ def _multiply_block(
         place = space + 4 * (whole // PANEL * size)
         _pack_block(b + 4 * whole * b_column, b_step, b_column, place, size, depth, n - whole)
     a_space = space + 4 * AREA
-    far = int64((m + below) * c_row >= FAR)
+    far = int64(seed == c and (m + below) * c_row >= FAR)
     partial = np.empty(min(m, HEIGHT) if sums != 0 else 0, np.float32)
     groups, low = parts(m, HEIGHT), 0
     for group in range(groups):

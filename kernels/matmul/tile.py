@@ -158,7 +158,7 @@ def tile(typing, a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, co
 
     for ``i < rows <= ROWS`` and ``j < columns <= PANEL``. ``seed`` may be ``c`` itself (to accumulate) or, with
     ``seed_row`` 0, one row for all: a bias, or zeros. Of ``b`` all ``PANEL`` columns are read.
-    ``far``: 1 if ``c`` is too large to be in the L2 cache; its lines are asked for before the work begins, then.
+    ``far``: 1 to ask for the lines of ``c`` before the work begins, as they will be added to and are not in L2.
     """
 
     def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
