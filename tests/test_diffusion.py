@@ -21,7 +21,6 @@ from scratchgen.models.diffusion import (
     log_discretised_gaussian,
     posterior,
 )
-from scratchgen.models.unet import ResidualBlock, ResidualMLP, SurveyUNet, UNet, sinusoids
 from scratchgen.recipes.ddpm import DDPMRecipe
 
 SCHEDULES = ("linear", "cosine", "offset-cosine", "sigmoid")
@@ -222,6 +221,22 @@ def test_times_are_evenly_spaced_and_end_at_0() -> None:
         samplers.spaced(process, 12, start=10)
 
 
+def test_every_sampler_agrees_on_a_single_point() -> None:
+    """With all of the data at one place the first guess is right, and nothing may move it."""
+    process = Process.of("linear", 50)
+    best, times = Best(process, 0.25, 0.0), samplers.spaced(process, 10)
+    x = sg.randn(4, 2, dtype=sg.float64)
+    runs = {
+        "ancestral": samplers.ancestral(process, best, x, times, Generator(0)),
+        "ddim": samplers.ddim(process, best, x, times, Generator(0), eta=0.5),
+        "dpm": samplers.dpm_solver(process, best, x, times),
+        "heun": samplers.heun(process, best, x, times),
+    }
+    for states in runs.values():
+        np.testing.assert_allclose(array(samplers.last(states)), 0.25, atol=1e-9)
+    assert list(itertools.islice(runs["ddim"], 1)) == []
+
+
 # --- what networks say
 
 
@@ -395,78 +410,3 @@ def test_the_bound_trains_the_variance_only() -> None:
     of_mean, of_variance = array(network.last.bias.grad)
     assert of_mean == 0
     assert of_variance != 0
-
-
-# --- networks
-
-
-def test_sinusoids() -> None:
-    found = array(sinusoids(sg.tensor([0.0, 3.0]), 8))
-    angle = 3 * 10_000.0 ** (-np.arange(4) / 4)
-    np.testing.assert_allclose(found[0], [1, 1, 1, 1, 0, 0, 0, 0])
-    np.testing.assert_allclose(found[1], np.concatenate([np.cos(angle), np.sin(angle)]), rtol=1e-5)
-
-
-NETWORKS = {
-    "ho": lambda: UNet(3, (8, 16), attention=(1,), blocks=1, groups=4, head=8, classes=4, scale_shift=True),
-    "ho, three sizes": lambda: UNet(3, (8, 8, 16), blocks=2, groups=4, head=8, dropout=0.1, classes=4),
-    "survey": lambda: SurveyUNet(3, (8, 12, 16), blocks=2, groups=4, embedding=8, classes=4),
-    "mlp": lambda: ResidualMLP((3, 8, 8), 32, classes=4),
-}
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_networks_say_0_at_first_and_learn_from_time_and_class(name: str) -> None:
-    sg.manual_seed(0)
-    network = NETWORKS[name]().eval()
-    x, t, label = sg.randn(2, 3, 8, 8), sg.tensor([3.0, 90.0]), sg.tensor([1, 4])
-    assert network(x, t, label).shape == x.shape
-    assert abs(array(network(x, t, label))).max() == 0
-    for p in network.parameters():
-        if not array(p).any():
-            nn.init.normal_(p, 0, 0.1)
-    y = network(x, t, label)
-    assert abs(array(network(x, t + 50, label) - y)).max() > 1e-4
-    assert abs(array(network(x, t, sg.tensor([2, 0])) - y)).max() > 1e-4
-    (y**2).sum().backward()
-    without = [key for key, p in network.named_parameters() if p.grad is None or not array(p.grad).any()]
-    assert without == []
-
-
-@pytest.mark.parametrize("make", [lambda: UNet(1, (8, 8)), lambda: SurveyUNet(1, (8, 8))])
-def test_sizes_that_do_not_halve_are_named(make) -> None:
-    with pytest.raises(ValueError, match=r"height and width must be divisible by 2, x is \[1, 1, 5, 4\]"):
-        make()(sg.zeros(1, 1, 5, 4), sg.zeros(1))
-
-
-def test_the_unet_has_diffusers_names() -> None:
-    keys = set(UNet(3, (32, 64), attention=(1,), blocks=2).state_dict())
-    for key in (
-        "conv_in.weight", "time_embedding.linear_1.weight", "down_blocks.0.resnets.1.norm1.weight",
-        "down_blocks.0.downsamplers.0.conv.bias", "down_blocks.1.attentions.0.to_q.weight",
-        "mid_block.attentions.0.to_out.0.bias", "up_blocks.0.upsamplers.0.conv.weight",
-        "up_blocks.1.resnets.2.conv_shortcut.weight", "up_blocks.0.resnets.0.time_emb_proj.weight",
-        "conv_norm_out.weight", "conv_out.bias",
-    ):  # fmt: skip
-        assert key in keys
-
-
-def test_a_block_without_change_of_width_starts_as_the_identity() -> None:
-    x = sg.randn(2, 8, 4, 4)
-    np.testing.assert_array_equal(array(ResidualBlock(8, 8)(x)), array(x))
-
-
-def test_every_sampler_agrees_on_a_single_point() -> None:
-    """With all of the data at one place the first guess is right, and nothing may move it."""
-    process = Process.of("linear", 50)
-    best, times = Best(process, 0.25, 0.0), samplers.spaced(process, 10)
-    x = sg.randn(4, 2, dtype=sg.float64)
-    runs = {
-        "ancestral": samplers.ancestral(process, best, x, times, Generator(0)),
-        "ddim": samplers.ddim(process, best, x, times, Generator(0), eta=0.5),
-        "dpm": samplers.dpm_solver(process, best, x, times),
-        "heun": samplers.heun(process, best, x, times),
-    }
-    for states in runs.values():
-        np.testing.assert_allclose(array(samplers.last(states)), 0.25, atol=1e-9)
-    assert list(itertools.islice(runs["ddim"], 1)) == []
