@@ -21,6 +21,7 @@ from scratchgen.models.diffusion import (
     log_discretised_gaussian,
     posterior,
 )
+from scratchgen.models.unet import SurveyUNet
 from scratchgen.recipes.ddpm import DDPMRecipe
 
 SCHEDULES = ("linear", "cosine", "offset-cosine", "sigmoid")
