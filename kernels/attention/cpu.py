@@ -98,13 +98,12 @@ def enough_to_attend(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scal
     return q.shape[-2] >= FEWEST_QUERIES and scores >= COMPILED_FROM and min(q.size, v.size) > 0
 
 
-def worth_compiling(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scale: float) -> bool:
-    """Enough for panels, or fewer queries whose numbers, and those of values, fill vectors."""
-    if q.shape[-2] >= FEWEST_QUERIES:
-        return enough_to_attend(q, k, v, mask, is_causal=is_causal, scale=scale)
+def _few_when(q: Any, k: Any, v: Any, mask: Any, *, is_causal: bool, scale: float) -> bool:
+    """Fewer queries, whose numbers, and those of values, fill vectors."""
     size, value_size = q.shape[-1], v.shape[-1]
     in_vectors = size % LANES == value_size % LANES == 0 and min(q.size, v.size) > 0
-    return in_vectors and q.size // size * k.shape[-2] >= FEW_COMPILED_FROM
+    scores = q.size // max(size, 1) * k.shape[-2]
+    return q.shape[-2] < FEWEST_QUERIES and in_vectors and scores >= FEW_COMPILED_FROM
 
 
 def _derive_when(g: Any, *_: Any, **__: Any) -> bool:
@@ -139,10 +138,11 @@ def attention_by(
     return y, lse
 
 
-def _attention_of_few(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, is_causal: bool, scale: float
+@kernel("scaled_dot_product_attention", cost=value_cost, when=_few_when, **_on_cpu | {"impl": "few"})
+def attention_of_few(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, *, is_causal: bool, scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The forward pass by the loops of ``few``."""
+    """The forward pass by the loops of ``few``. Gradients of so few queries are the reference's."""
     q = _aligned(q)
     k, v = (_aligned(x) if x.strides[-1] == x.itemsize else np.ascontiguousarray(x) for x in (k, v))
     lead, sizes = q.shape[:-2], _sizes(q, k, v, mask, is_causal)
@@ -157,12 +157,10 @@ def _attention_of_few(
     return y, lse
 
 
-@kernel("scaled_dot_product_attention", cost=value_cost, when=worth_compiling, **_on_cpu)
+@kernel("scaled_dot_product_attention", cost=value_cost, when=enough_to_attend, **_on_cpu)
 def scaled_dot_product_attention(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, *, is_causal: bool, scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    if q.shape[-2] < FEWEST_QUERIES:
-        return _attention_of_few(q, k, v, mask, is_causal, scale)
     return attention_by(forward.attend, forward.attend_in_parallel, q, k, v, mask, is_causal, scale)
 
 

@@ -31,6 +31,8 @@ convolution("conv2d: valid padding, one image", (2, 3, 4), (2, 2, 2, 3), 2, padd
 convolution("conv2d: no images", (0, 2, 3, 4), (2, 2, 2, 3), 2)
 case("conv2d_residual", lambda L, *xs: L.F.conv2d_residual(*xs, padding=1), normal(1, 2, 4, 3), normal(3, 2, 3, 3),
      normal(3), normal(1, 3, 4, 3), unlike_torch=NOT_IN_TORCH)  # fmt: skip
+case("conv2d_residual: groups and dilation", lambda L, *xs: L.F.conv2d_residual(*xs, dilation=2, groups=2),
+     normal(1, 2, 4, 3), normal(4, 1, 2, 2), normal(4), normal(1, 4, 2, 1), unlike_torch=NOT_IN_TORCH)  # fmt: skip
 case("conv2d_residual: one image", lambda L, x, w, r: L.F.conv2d_residual(x, w, None, r, stride=2), normal(2, 5, 4),
      normal(2, 2, 2, 2), normal(2, 2, 2), unlike_torch=NOT_IN_TORCH)  # fmt: skip
 convolution("conv_transpose1d", (2, 3, 4), (3, 2, 3), 2)
