@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from operands import mask_of
 
 import scratchgen as sg
 from scratchgen.kernels.attention import cuda
@@ -33,18 +34,6 @@ def error_of(got: np.ndarray, truth: np.ndarray) -> float:
     assert got.shape == truth.shape
     assert (np.isfinite(got.astype(np.float32)) == finite).all()
     return float(np.abs(got[finite].astype(np.float64) - truth[finite]).max() / np.abs(truth[finite]).max())
-
-
-def mask_of(kind: str | None, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray | None:
-    """Numbers for each pair; bools, with a query that may attend to nothing; the keys beyond a sequence's length."""
-    if kind == "numbers":
-        return rng.standard_normal(shape).astype(dtype)
-    if kind == "bools":
-        mask = rng.random(shape) < 0.6
-        mask[0, 0, 3] = False
-        return mask
-    lengths = np.array([shape[-1], shape[-1] - 3])[:, None, None, None]
-    return None if kind is None else np.broadcast_to(np.arange(shape[-1]) < lengths, shape)
 
 
 @pytest.mark.parametrize("precision", ERRORS)

@@ -11,6 +11,7 @@ from typing import Any
 import fake_cupy
 import numpy as np
 import pytest
+from operands import error_of, mask_of, operand
 
 import scratchgen as sg
 from scratchgen import kernels
@@ -20,7 +21,7 @@ from scratchgen.kernels.attention import cuda_hopper as attention_hopper
 from scratchgen.kernels.attention.reference import scaled_dot_product_attention
 from scratchgen.kernels.emulate import emulator
 from scratchgen.kernels.launch import Module
-from scratchgen.kernels.matmul import cuda_hopper
+from scratchgen.kernels.matmul import cuda, cuda_hopper
 from scratchgen.kernels.tensor_map import Boxes
 
 emulates = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator compiles with g++")
@@ -36,28 +37,6 @@ def dtype_of(precision: str) -> Any:
     if precision == "bfloat16":
         return pytest.importorskip("ml_dtypes").bfloat16
     return np.dtype({"tf32": "float32"}.get(precision, precision))
-
-
-def operand(rng: np.random.Generator, rows: int, columns: int, turned: bool, dtype: Any) -> np.ndarray:
-    x = rng.standard_normal((columns, rows) if turned else (rows, columns)).astype(dtype)
-    return x.T if turned else x
-
-
-def error_of(got: np.ndarray, truth: np.ndarray) -> float:
-    assert got.shape == truth.shape
-    return float(np.abs(got.astype(np.float64) - truth).max() / np.abs(truth).max())
-
-
-def mask_of(kind: str | None, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray | None:
-    """Numbers for each pair; bools, with a query that may attend to nothing; the keys beyond a sequence's length."""
-    if kind == "numbers":
-        return rng.standard_normal(shape).astype(dtype)
-    if kind == "bools":
-        mask = rng.random(shape) < 0.6
-        mask[0, 0, 3] = False
-        return mask
-    lengths = np.array([shape[-1], shape[-1] - 3])[:, None, None, None]
-    return None if kind is None else np.broadcast_to(np.arange(shape[-1]) < lengths, shape)
 
 
 def counted(call: Any, *arguments: Any, **how: Any) -> Any:
@@ -106,8 +85,8 @@ def test_batches_a_divided_depth_and_what_follows_the_product(precision):
             assert error_of(kept, z) < ERRORS[precision]
             seen.add(got.tobytes())
         assert len(seen) == 1
-    assert cuda_hopper.splits_for(blocks=4, panels=1000) == 33
-    assert cuda_hopper.splits_for(blocks=150, panels=1000) == cuda_hopper.splits_for(blocks=1, panels=15) == 1
+    assert cuda.splits_for(blocks=4, panels=1000, enough=132) == 33
+    assert cuda.splits_for(blocks=150, panels=1000, enough=132) == cuda.splits_for(blocks=1, panels=15) == 1
     empty = cuda_hopper.product(np.ones((2, 3, 0), np.float16), np.ones((0, 4), np.float16))[0]
     assert empty.shape == (2, 3, 4)
     assert not empty.any()

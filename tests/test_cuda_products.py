@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from operands import error_of, operand
 
 import scratchgen as sg
 from scratchgen import kernels
@@ -30,16 +31,6 @@ def tf32():
     sg.set_matmul_precision("tf32")
     yield
     sg.set_matmul_precision("float32")
-
-
-def operand(rng: np.random.Generator, rows: int, columns: int, turned: bool, dtype: Any) -> np.ndarray:
-    x = rng.standard_normal((columns, rows) if turned else (rows, columns)).astype(dtype)
-    return x.T if turned else x
-
-
-def error_of(got: np.ndarray, truth: np.ndarray) -> float:
-    assert got.shape == truth.shape
-    return float(np.abs(got.astype(np.float64) - truth).max() / np.abs(truth).max())
 
 
 def counted(*arrays: np.ndarray, way: cuda.Way, tile: int) -> Any:

@@ -128,9 +128,9 @@ def tile_for(m: int, n: int, batch: int) -> int:
     return large if -(-m // large) * -(-n // large) * batch >= BLOCKS // 2 else small
 
 
-def splits_for(blocks: int, panels: int) -> int:
-    """Into how many parts the depth is divided where tiles alone are too few; of 8 panels at least."""
-    return max(1, min(panels // 8, BLOCKS // max(blocks, 1)))
+def splits_for(blocks: int, panels: int, enough: int = BLOCKS) -> int:
+    """Into how many parts the depth is divided where tiles alone are fewer than ``enough``; of 8 panels at least."""
+    return max(1, min(panels // 8, enough // max(blocks, 1)))
 
 
 def product(

@@ -55,11 +55,6 @@ def columns_for(m: int, n: int, batch: int) -> int:
     return many if -(-m // ROWS) * -(-n // many) * batch > MULTIPROCESSORS // 2 else few
 
 
-def splits_for(blocks: int, panels: int) -> int:
-    """Into how many parts the depth is divided where tiles alone are too few; of 8 panels at least."""
-    return max(1, min(panels // 8, MULTIPROCESSORS // max(blocks, 1)))
-
-
 def product(
     a: Any,
     b: Any,
@@ -89,7 +84,7 @@ def product(
 
     columns = columns_for(m, n, batch) if columns is None else columns
     blocks, panels = -(-m // ROWS) * -(-n // columns), -(-k * a.itemsize // ROW_BYTES)
-    splits = splits_for(blocks * batch, panels) if splits is None else splits
+    splits = cuda.splits_for(blocks * batch, panels, MULTIPROCESSORS) if splits is None else splits
     each = -(-panels // splits)
     splits = -(-panels // each)
     parts = xp.empty((splits, batch, m, n), np.float32) if splits > 1 else None
