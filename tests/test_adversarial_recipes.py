@@ -121,6 +121,16 @@ def test_samples_are_in_the_units_of_the_data_and_repeat() -> None:
         recipe("cgan", "digits").sample(5, Generator(0), label=11)
 
 
+def test_samples_like_dequantised_images_are_those_images() -> None:
+    """Rounded to the nearest level instead, half of all black pixels would become grey, which a classifier sees."""
+    made = recipe("wgan-gp", "digits", dequantise=True)
+    seen, labels = made._real()
+    made.generate = lambda z, label: seen  # type: ignore[method-assign]
+    drawn = made.draw(made._noise(len(labels)))
+    images = made.dataset.trainval.x
+    assert {x.tobytes() for x in drawn} <= {x.tobytes() for x in images}
+
+
 def test_the_alarm_rings_when_modes_are_lost(caplog: pytest.LogCaptureFixture) -> None:
     made = recipe("wgan-gp", "ring8")
     data_rows = made.dataset.trainval.x

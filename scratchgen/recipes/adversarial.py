@@ -20,7 +20,7 @@ import numpy as np
 
 import scratchgen as sg
 from scratchgen import Generator, Tensor, metrics, nn, viz
-from scratchgen.data import Batches
+from scratchgen.data import Batches, quantise
 from scratchgen.data.images import ImageDataset
 from scratchgen.models.gan import ImageGenerator, mlp, noise
 from scratchgen.models.latents import spherical_path
@@ -204,7 +204,7 @@ class AdversarialRecipe(Recipe):
                     yield
 
     def draw(self, z: Tensor, label: np.ndarray | None = None) -> np.ndarray:
-        """Samples in the data's own units, images clipped to [0, 1], of noise (N, latent)."""
+        """Samples in the data's own units, of noise (N, latent): images in [0, 1], grey levels if dequantised ones."""
         parts = []
         with self.averaged():
             for start in range(0, len(z), ROWS):
@@ -212,7 +212,10 @@ class AdversarialRecipe(Recipe):
                 own = sg.as_tensor(label[rows] if label is not None else np.zeros(len(z[rows]), np.int64))
                 parts.append(self.generate(z[rows], own.to(self.device)).numpy(force=True) * self.scale)
         x = np.concatenate(parts)
-        return ((x + 1) / 2).clip(0, 1) if self.is_image else x
+        if not self.is_image:
+            return x
+        x = (x + 1) / 2
+        return quantise(x, self.dataset.levels) if self.config.dequantise else x.clip(0, 1)
 
     def sample(self, count: int, generator: Generator, *_: Any, **options: Any) -> dict[str, Any]:
         """New samples, of the averaged generator."""
