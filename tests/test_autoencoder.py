@@ -194,7 +194,11 @@ def test_pictures(trained: AutoencoderRecipe, tmp_path: Path) -> None:
 def test_every_preset_builds_its_network() -> None:
     for preset, name in itertools.product(AutoencoderRecipe.presets, AutoencoderRecipe.data_names):
         config = AutoencoderRecipe.configure(preset, name)
-        build(config, (1, 8, 8) if name == "digits" else (1, 28, 28))
+        shape = (1, 8, 8) if name == "digits" else (1, 28, 28)
+        model = build(config, shape).eval()
+        z = model.encode(sg.zeros(2, *shape))
+        assert z.shape == (2, config.latent)
+        assert model.decode(z).shape == (2, *shape)
 
 
 def test_a_convolutional_network_has_one_dense_layer() -> None:

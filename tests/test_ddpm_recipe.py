@@ -140,4 +140,7 @@ def test_every_preset_builds_its_network() -> None:
         if name in choices or ("*" in choices and not points):
             config = DDPMRecipe.configure(preset, name)
             shape = (2,) if points else (1, 8, 8) if name == "digits" else (1, 28, 28)
-            build(config, shape, 10 if config.conditional else 0)
+            network = build(config, shape, 10 if config.conditional else 0).eval()
+            label = [sg.tensor([0, 9])] if config.conditional else []
+            said = network(sg.zeros(2, *shape), sg.tensor([0, config.diffusion_steps - 1]), *label)
+            assert said.shape == (2, shape[0] * (2 if config.learned_variance else 1), *shape[1:])

@@ -255,7 +255,11 @@ def test_every_preset_builds_its_network() -> None:
     for preset, name in itertools.product(VAERecipe.presets, VAERecipe.data_names):
         config = VAERecipe.configure(preset, name)
         again = VAERecipe.configure(preset, name, **json.loads(json.dumps(dataclasses.asdict(config))))
-        build(again, (1, 8, 8) if name == "digits" else (1, 28, 28), 10)
+        shape, label = (1, 8, 8) if name == "digits" else (1, 28, 28), sg.tensor([0, 9])
+        model = build(again, shape, 10).eval()
+        bound = model.elbo(sg.zeros(2, *shape), Generator(0), label if config.conditional else None)
+        assert bound.kl.shape == (2, config.latent)
+        assert bound.elbo.shape == (2,)
 
 
 def test_the_full_preset_is_the_published_network() -> None:
