@@ -20,6 +20,7 @@ from . import (  # isort: skip  # each folder registers its op's kernels
     dropout as dropout,
     ema as ema,
     flow_filters as flow_filters,
+    free_energy as free_energy,
     gibbs as gibbs,
     group_norm as group_norm,
     group_norm_silu as group_norm_silu,
@@ -33,6 +34,7 @@ from . import (  # isort: skip  # each folder registers its op's kernels
     resample as resample,
     rms_norm as rms_norm,
     scatter_add as scatter_add,
+    sgd as sgd,
     softmax as softmax,
     sum as sum,
 )

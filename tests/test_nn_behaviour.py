@@ -144,8 +144,8 @@ def test_every_loss_is_tested():
 
 
 FUSED = {  # in torch two ops or more each
-    "affine_coupling", "batch_norm_relu", "conv2d_residual", "group_norm_silu", "layer_norm_residual",
-    "linear_activation", "mixing_filters", "scaled_filters",
+    "affine_coupling", "batch_norm_relu", "conv2d_residual", "free_energy", "group_norm_silu",
+    "layer_norm_residual", "linear_activation", "mixing_filters", "scaled_filters",
 }  # fmt: skip
 RECURRENT = {"gru", "lstm", "rnn"}  # in torch with other arguments
 

@@ -125,6 +125,25 @@ def test_many_parameters_in_one_call_have_the_bits_of_one_by_one(dtype):
                 np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("momentum", [{}, {"momentum": 0.9, "dampening": 0.3}, {"momentum": 0.9, "nesterov": True}])
+@pytest.mark.parametrize("others", [{}, {"weight_decay": 0.1}, {"maximize": True}])
+def test_sgd_in_numba_equals_the_reference_bit_for_bit(momentum, others):
+    """Of many parameters in one call; a gradient with gaps, and one of them not in one run."""
+    rng = np.random.default_rng(0)
+    reference, numba = (kernels.implementations("sgd_many", "cpu")[name].fn for name in ("reference", "numba"))
+    values = [[np.asarray(rng.normal(size=shape), np.float32) for shape in SIZES] for _ in range(3)]
+    for at, change in ((1, lambda a: a), (1, np.asfortranarray), (0, np.asfortranarray)):
+        ours, expected = [copies(column) for column in values], [copies(column) for column in values]
+        ours[at][-1] = change(ours[at][-1])
+        for _ in range(2):
+            numba(*ours, lr=0.01, **momentum, **others)
+            reference(*expected, lr=0.01, **momentum, **others)
+        for mine, theirs in zip(ours, expected, strict=True):
+            for a, b in zip(mine, theirs, strict=True):
+                np.testing.assert_array_equal(a, b)
+        assert np.array_equal(ours[2][4], values[2][4]) is not bool(momentum)
+
+
 def test_averages_of_many_arrays_have_the_bits_of_one_by_one():
     rng = np.random.default_rng(0)
     averages = [np.asarray(rng.normal(size=shape), np.float32) for shape in SIZES]

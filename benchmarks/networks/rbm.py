@@ -21,7 +21,6 @@ BATCH = 100  # of data, and of chains
 
 def rbm(L: Library, visible: int, hidden: int, *, steps: int, given: bool = False) -> Training:
     """``steps`` Gibbs steps before each update, weight decay 1e-3."""
-    F = L.F
     machine = L.nn.Linear(visible, hidden)  # W and the hidden biases
     biases = L.nn.ParameterList([L.nn.Parameter(L.zeros(visible))])
     optimizer = L.sgd([*machine.parameters(), *biases.parameters()], lr=0.05, weight_decay=1e-3)
@@ -32,13 +31,12 @@ def rbm(L: Library, visible: int, hidden: int, *, steps: int, given: bool = Fals
         key = np.array([rng.integers(1 << 62)], np.int64)
         return (pixels, key, *(_uniforms(key.astype(np.uint64), visible, hidden, steps) if given else ()))
 
-    def free_energy(v: Any) -> Any:
-        return -(v @ biases[0]).mean() - F.softplus(machine(v)).sum(1).mean()
-
     def step(x: Any, key: Any, *uniforms: Any) -> Any:
         chains[0] = L.gibbs(chains[0], machine.weight, biases[0], machine.bias, steps, key, uniforms)
-        of_data = free_energy(x)
-        loss = of_data - free_energy(chains[0])
+        both = L.cat([x, chains[0]])  # the product with the weights is one, and so is its gradient's
+        energy = L.free_energy(both, machine.weight, biases[0], machine.bias)
+        of_data = energy[:BATCH].mean()
+        loss = of_data - energy[BATCH:].mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

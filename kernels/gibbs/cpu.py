@@ -10,14 +10,13 @@ its sums in registers and reads the weights once for all chains; its draws are o
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ..layout import read_only
 from ..matmul.cpu import linear
 from ..numba_config import njit, prange, serial_and_parallel
 from ..philox.cpu import block as random_block
+from ..philox.cpu import normal_pair
 from ..registry import kernel
 from ..vecmath import ONE, ZERO, sigmoid, vector
 from .reference import blocks_of, gibbs_cost
@@ -26,7 +25,6 @@ PARALLEL_FROM = 1 << 15  # products of a weight and a unit; below this a second 
 CHAINS = 4  # that a thread takes at a time
 LAYERS_FROM = 1 << 19  # chains times weights, from which a layer of all chains is a product of matrices
 _8, _SCALE = np.uint32(8), np.float32(2.0**-24)
-_TURN, _UNIT = 2.0 * np.pi * 2.0**-32, 2.0**-32
 
 
 @vector
@@ -72,10 +70,8 @@ def _normal(key, counter, u):
     """Fill ``u``, whole blocks, with standard normal numbers."""
     for b in range(u.size // 4):
         w0, w1, w2, w3 = random_block(key, counter + np.uint64(b))
-        r, a = math.sqrt(-2.0 * math.log((np.float64(w0) + 1.0) * _UNIT)), _TURN * np.float64(w1)
-        u[4 * b], u[4 * b + 1] = r * math.cos(a), r * math.sin(a)
-        r, a = math.sqrt(-2.0 * math.log((np.float64(w2) + 1.0) * _UNIT)), _TURN * np.float64(w3)
-        u[4 * b + 2], u[4 * b + 3] = r * math.cos(a), r * math.sin(a)
+        u[4 * b], u[4 * b + 1] = normal_pair(w0, w1)
+        u[4 * b + 2], u[4 * b + 3] = normal_pair(w2, w3)
 
 
 @vector
@@ -85,10 +81,11 @@ def _temper(z, beta, base):
 
 
 @vector
-def _flip_coins(z, u, mean, x):
+def _flip_coins(z, u, x):
+    """The means take the place of ``z``: by another name for it LLVM would have to take one number at a time."""
     for j in range(z.size):
         p = sigmoid(z[j])
-        mean[j] = p
+        z[j] = p
         x[j] = ONE if u[j] < p else ZERO
 
 
@@ -100,17 +97,16 @@ def _hold(clamped, v, mean, x):
 
 
 @njit(nogil=True)
-def _draw(key, place, z, temper, beta, base, gaussian, u, mean, x):
-    """A layer of one chain: its units ``x``, and their mean, from the inputs ``z``; ``u`` is space for whole blocks."""
+def _draw(key, place, z, temper, beta, base, gaussian, u, x):
+    """A layer of one chain: units ``x`` of inputs ``z``, which their means replace; ``u`` is space for whole blocks."""
     if temper:
         _temper(z, beta, base)
     if gaussian:
         _normal(key, place, u)
-        mean[:] = z
         x[:] = z + u[: z.size]
     else:
         _uniform(key, place, u)
-        _flip_coins(z, u, mean, x)
+        _flip_coins(z, u, x)
 
 
 @njit(nogil=True)
@@ -118,8 +114,7 @@ def _run(first, last, key, counter, v, to_hidden, to_visible, b, c, beta, base, 
     chains, visible, hidden = v.shape[0], v.shape[1], c.size
     blocks_v, blocks_h = (visible + 3) // 4, (hidden + 3) // 4
     u_v, u_h = np.empty(4 * blocks_v, np.float32), np.empty(4 * blocks_h, np.float32)
-    z_v, z_h, p_h = np.empty(visible, np.float32), np.empty(hidden, np.float32), np.empty(hidden, np.float32)
-    none = np.zeros(hidden, np.float32)
+    z_h, none = np.empty(hidden, np.float32), np.zeros(hidden, np.float32)
     on = np.empty(max(visible, hidden), np.int64)
     temper = beta.size > 0
     for r in range(first, last):
@@ -128,10 +123,10 @@ def _run(first, last, key, counter, v, to_hidden, to_visible, b, c, beta, base, 
         for s in range(steps):
             place = counter + np.uint64(s * chains * (blocks_v + blocks_h) + r * blocks_h)
             _affine(x[r], to_hidden, c, on, z_h)
-            _draw(key, place, z_h, temper, level, none, False, u_h, p_h, h[r])
+            _draw(key, place, z_h, temper, level, none, False, u_h, h[r])
             place = counter + np.uint64(s * chains * (blocks_v + blocks_h) + chains * blocks_h + r * blocks_v)
-            _affine(h[r], to_visible, b, on, z_v)
-            _draw(key, place, z_v, temper, level, base, gaussian, u_v, mean[r], x[r])
+            _affine(h[r], to_visible, b, on, mean[r])
+            _draw(key, place, mean[r], temper, level, base, gaussian, u_v, x[r])
             if clamped.size > 0:
                 _hold(clamped[r], v[r], mean[r], x[r])
 
@@ -154,7 +149,7 @@ def _layer(key, place, z, beta, base, clamped, v, gaussian, x):
         for r in range(group * CHAINS, min(chains, (group + 1) * CHAINS)):
             level = beta[r] if beta.size > 0 else ONE
             own = place + np.uint64(r * blocks)
-            _draw(key, own, z[r], beta.size > 0, level, base, gaussian, u, z[r], x[r])
+            _draw(key, own, z[r], beta.size > 0, level, base, gaussian, u, x[r])
             if clamped.size > 0:
                 _hold(clamped[r], v[r], z[r], x[r])
 

@@ -43,16 +43,18 @@ class Sampled(NamedTuple):
 class RBM(nn.Module):
     """``gaussian``: real visible units of unit variance in place of binary ones.
 
-    Weights start as N(0, 0.01^2) (Hinton 2012, section 8), hidden biases at ``hidden_bias``.
+    Weights start as N(0, ``spread``^2), by default small (Hinton 2012, section 8), hidden biases at ``hidden_bias``.
     """
 
     visible_offset: Tensor
     hidden_offset: Tensor
 
-    def __init__(self, visible: int, hidden: int, *, gaussian: bool = False, hidden_bias: float = 0.0) -> None:
+    def __init__(
+        self, visible: int, hidden: int, *, gaussian: bool = False, hidden_bias: float = 0.0, spread: float = 0.01
+    ) -> None:
         super().__init__()
         self.visible, self.hidden, self.gaussian = visible, hidden, gaussian
-        self.weight = nn.Parameter(0.01 * sg.randn(hidden, visible))
+        self.weight = nn.Parameter(spread * sg.randn(hidden, visible))
         self.visible_bias = nn.Parameter(sg.zeros(visible))
         self.hidden_bias = nn.Parameter(sg.full((hidden,), hidden_bias))
         self.register_buffer("visible_offset", sg.zeros(visible))
@@ -76,9 +78,8 @@ class RBM(nn.Module):
 
     def free_energy(self, v: Tensor) -> Tensor:
         """F(v) of each row (2), shape (N,)."""
-        logits = self.hidden_logits(v)
-        hidden = (F.softplus(logits) - self.hidden_offset * logits).sum(1)
-        energy = -(v - self.visible_offset) @ self.visible_bias - hidden
+        parameters = (self.weight, self.visible_bias, self.hidden_bias, self.hidden_offset)
+        energy = F.free_energy(v - self.visible_offset, *parameters)
         return energy + 0.5 * (v**2).sum(1) if self.gaussian else energy
 
     def plain(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -235,7 +236,8 @@ def objective(rbm: RBM, data: Tensor, samples: Tensor) -> Tensor:
 
     Its value says nothing: it is near zero for a machine that fits as for one that has learnt nothing.
     """
-    return rbm.free_energy(data).mean() - rbm.free_energy(samples.detach()).mean()
+    energy = rbm.free_energy(sg.cat([data, samples.detach()]))  # one product for both, and one for its gradient
+    return energy[: len(data)].mean() - energy[len(data) :].mean()
 
 
 def sparsity(rbm: RBM, data: Tensor, target: float) -> Tensor:

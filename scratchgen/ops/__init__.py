@@ -15,6 +15,7 @@ from . import einsum as _einsum
 from . import elementwise as _elementwise
 from . import flow_filters as _flow_filters
 from . import fold as _fold
+from . import free_energy as _free_energy
 from . import gather as _gather
 from . import index as _index
 from . import inplace as _inplace
@@ -50,6 +51,7 @@ from .einsum import *
 from .elementwise import *
 from .flow_filters import *
 from .fold import *
+from .free_energy import *
 from .gather import *
 from .index import *
 from .inplace import *
@@ -88,6 +90,7 @@ if not TYPE_CHECKING:  # a type checker takes the star imports for what they are
         *_elementwise.__all__,
         *_flow_filters.__all__,
         *_fold.__all__,
+        *_free_energy.__all__,
         *_gather.__all__,
         *_index.__all__,
         *_inplace.__all__,

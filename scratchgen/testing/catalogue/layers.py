@@ -80,6 +80,10 @@ norm("scaled_filters", lambda L, *xs: L.F.scaled_filters(*xs, gain=1.5), normal(
      unlike_torch=NOT_IN_TORCH)  # fmt: skip
 norm("mixing_filters", lambda L, *xs: L.F.mixing_filters(*xs), normal(3, 3), normal(3, 3), normal(3, 3), normal(3),
      normal(3), normal(3), normal(3), unlike_torch=NOT_IN_TORCH)  # fmt: skip
+norm("free_energy", lambda L, *xs: L.F.free_energy(*xs), normal(3, 4), normal(2, 4), normal(4), normal(2), normal(2),
+     unlike_torch=NOT_IN_TORCH)  # fmt: skip
+norm("free_energy of nothing", lambda L, *xs: L.F.free_energy(*xs), normal(0, 3), normal(2, 3), normal(3), normal(2),
+     normal(2), unlike_torch=NOT_IN_TORCH)  # fmt: skip
 norm("instance_norm", lambda L, x, w, b: L.F.instance_norm(x, weight=w, bias=b), normal(2, 3, 4), normal(3), normal(3))
 norm("instance_norm of running statistics",
      lambda L, x: L.F.instance_norm(x, *running(L, x), use_input_stats=False, eps=1e-2), normal(2, 2, 3))  # fmt: skip
