@@ -13,6 +13,7 @@ from scratchgen import Generator, Tensor, nn
 from scratchgen.models.ebm import (
     Langevin,
     ReplayBuffer,
+    Tilted,
     Waves,
     contrastive_loss,
     convolutional_energy,
@@ -191,6 +192,27 @@ def test_energies_judge_samples_one_by_one(spectral: bool) -> None:
         together, alone = model(x), sg.cat([model(x[i : i + 1]) for i in range(5)])
         assert together.shape == (5,)
         np.testing.assert_allclose(together.numpy(force=True), alone.numpy(force=True), rtol=1e-4, atol=1e-5)
+
+
+def test_a_bowl_around_nothing_is_a_gaussian_and_has_a_slope_everywhere() -> None:
+    """With a network of zeros plain steps find the Gaussian of the bowl; with any, the bowl's slope is added to its."""
+    sg.manual_seed(0)
+    centre = sg.tensor(np.array([[1.0, -2.0]], np.float32))
+    network = dense_energy((1, 2), (8,))
+    model = Tilted(network, centre, 4.0)
+    x = 5 * sg.randn(50, 1, 2)
+    value, gradient = slope(model, x)
+    alone, own = slope(network, x)
+    away = x.numpy() - centre.numpy()
+    np.testing.assert_allclose((value - alone).numpy(), 2 * (away**2).sum((1, 2)), rtol=1e-4)
+    np.testing.assert_allclose((gradient - own).numpy(), 4 * away, rtol=1e-4, atol=1e-4)
+    with sg.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    ends = Langevin(0.02).run(model, sg.zeros(4000, 1, 2), 200, Generator(0)).numpy()[:, 0]
+    np.testing.assert_allclose(ends.mean(0), centre.numpy()[0], atol=0.03)
+    np.testing.assert_allclose(ends.var(0), 0.25 / (1 - 0.02 * 4 / 2), rtol=0.08)
+    assert "centre" in model.state_dict()
 
 
 def test_waves_are_sines_and_cosines_of_about_the_frequency_asked_for() -> None:

@@ -32,6 +32,7 @@ def recipe(name: str = "digits", **changes: Any) -> EBMRecipe:
     [
         ("digits", {}),
         ("digits", {"network": "conv", "spectral": True, "buffer": 0}),
+        ("digits", {"pull": 0.05}),
         ("moons", {}),
         ("moons", {"objective": "denoising"}),
     ],
@@ -145,6 +146,8 @@ def test_strangers_resemble_the_data_in_one_way_each() -> None:
 def test_options_that_make_no_sense_are_named() -> None:
     with pytest.raises(ValueError, match="network=conv is for images"):
         recipe("moons", network="conv")
+    with pytest.raises(ValueError, match="pull is for images"):
+        recipe("moons", pull=0.1)
     with pytest.raises(ValueError, match="restarts is a share"):
         recipe(restarts=1.5)
     with pytest.raises(ValueError, match="buffer=5 holds less than a batch of 20"):
@@ -162,6 +165,12 @@ def test_pictures(name: str, tmp_path: Path) -> None:
     expected |= {"chains.png"} if name == "digits" else {"density.png"}
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")} == expected
     assert snapshot(made) == before
+
+
+def test_the_bowl_is_around_the_mean_image() -> None:
+    made = recipe(pull=0.05)
+    mean = 2 * made.dataset.trainval.x.mean(0) - 1
+    np.testing.assert_allclose(made.model.centre.numpy(force=True), mean, atol=1e-6)
 
 
 def test_every_preset_configures() -> None:

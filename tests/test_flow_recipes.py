@@ -173,12 +173,18 @@ def test_class_flip_counts_what_the_classifier_sees() -> None:
     np.testing.assert_allclose(images.reshape(len(rows), -1), expected, rtol=1e-6, atol=1e-6)
 
 
+def scenes(rows: np.ndarray, seed: int | None = None) -> shapes.CaptionedImages:
+    """Pictures of combinations of attributes, given by their numbers; with a seed, of varied places and shades."""
+    attributes = np.stack(np.unravel_index(rows, shapes.COUNTS), 1)
+    variation = None if seed is None else shapes.random_variation(len(rows), np.random.default_rng(seed))
+    captions = [shapes.caption(row) for row in attributes]
+    pixels = shapes.render(attributes, variation)
+    return shapes.CaptionedImages(pixels, attributes[:, 0], 256, attributes, captions)
+
+
 def test_attribute_edits_are_perfect_where_latents_are_the_attributes() -> None:
     rng = np.random.default_rng(0)
-    attributes = np.stack([rng.integers(0, n, 200) for n in shapes.COUNTS], 1)
-    images = shapes.render(attributes)
-    captions = [shapes.caption(row) for row in attributes]
-    rows = shapes.CaptionedImages(images, attributes[:, 0], 256, attributes, captions)
+    train, test = (scenes(rng.permutation(shapes.COMBINATIONS)[:n]) for n in (2500, 150))
     edges = np.cumsum((0, *shapes.COUNTS))
 
     class OneHot:
@@ -199,13 +205,35 @@ def test_attribute_edits_are_perfect_where_latents_are_the_attributes() -> None:
             return (shapes.render(own) / 255).astype(np.float32)
 
     editor = OneHot()
-    found = glow_edits.attribute_edits(editor, rows, rows)
-    assert found["edit_colour"] > 0.97
-    assert found["edit_size"] > 0.97
-    assert found["edit_colour_others"] < 0.03
-    assert found["edit_size_others"] < 0.03
+    found = glow_edits.attribute_edits(editor, train, test)
+    for key in ("edit_colour", "edit_size", "global_colour", "global_size"):
+        assert found[key] > 0.97
+        assert found[f"{key}_others"] < 0.03
     editor.leak = True
-    assert glow_edits.attribute_edits(editor, rows, rows)["edit_colour_others"] > 0.5
+    assert glow_edits.attribute_edits(editor, train, test)["edit_colour_others"] > 0.5
+
+
+def test_shapes_that_can_be_anywhere_need_directions_of_their_own() -> None:
+    """With pixels for latents: a colour is painted where the shape is, or a ninth of it in each of nine places."""
+    rng = np.random.default_rng(0)
+    train = scenes(rng.integers(0, shapes.COMBINATIONS, 4000), seed=1)
+    test = scenes(rng.integers(0, shapes.COMBINATIONS, 200), seed=2)
+
+    class Pixels:
+        def encode(self, images: np.ndarray, labels: np.ndarray) -> sg.Tensor:
+            return sg.tensor(images.reshape(len(images), -1))
+
+        def decode(self, z: sg.Tensor, labels: np.ndarray | None = None) -> np.ndarray:
+            return z.numpy().reshape(-1, 3, 32, 32).clip(0, 1)
+
+    found = glow_edits.attribute_edits(Pixels(), train, test)
+    assert found["edit_colour"] > 0.8
+    assert found["global_colour"] < 0.05
+    # A scene that was not shown has the mean of its mask, with the colour and the background it has elsewhere.
+    means = glow_edits.SceneMeans(Pixels(), scenes(rng.permutation(shapes.COMBINATIONS)[:2500]))
+    every = scenes(np.arange(0, shapes.COMBINATIONS, 7))
+    off = np.abs(means(every.attributes) - every.x.reshape(len(every), -1)).max(1)
+    assert (off < 1e-2).mean() > 0.98
 
 
 def test_samples_repeat_and_follow_the_options() -> None:

@@ -290,3 +290,11 @@ def test_samples_of_a_large_machine_have_the_models_moments() -> None:
     v = likelihood.samples_of(rbm, forward, generator, steps=50).numpy(force=True)
     exact = likelihood.exact_samples(rbm, 20_000, generator).numpy(force=True)
     np.testing.assert_allclose(v.mean(0), exact.mean(0), atol=0.04)
+
+
+def test_weights_start_as_widely_as_asked() -> None:
+    sg.manual_seed(0)
+    for spread in (0.01, 0.2):
+        weight = RBM(200, 50, spread=spread).weight.numpy(force=True)
+        assert weight.std() == pytest.approx(spread, rel=0.03)
+        assert abs(weight.mean()) < 0.05 * spread

@@ -110,6 +110,25 @@ class _Residual(nn.Module):
         return self.activation(x + self.second(self.activation(self.first(x))))
 
 
+class Tilted(nn.Module):
+    """``energy`` and a bowl, E(x) + pull / 2 |x - centre|^2: a Gaussian's density times what the network makes of it.
+
+    Xie et al. 2016, "A Theory of Generative ConvNet", which calls the Gaussian a reference. A network's slope vanishes
+    far from the data, where its energies all become as high as their weight lets them, and chains that start there
+    never leave. The bowl's does not.
+    """
+
+    centre: Tensor
+
+    def __init__(self, energy: nn.Module, centre: Tensor, pull: float) -> None:
+        super().__init__()
+        self.energy, self.pull = energy, pull
+        self.register_buffer("centre", centre)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.energy(x) + 0.5 * self.pull * ((x - self.centre) ** 2).flatten(1).sum(1)
+
+
 def _finished(layers: Sequence[nn.Module], spectral: bool) -> nn.Module:
     model = nn.Sequential(*layers, nn.Flatten(0))
     for layer in model.modules():

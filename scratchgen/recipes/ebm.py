@@ -27,6 +27,7 @@ from scratchgen.data.images import ImageDataset
 from scratchgen.models.ebm import (
     Langevin,
     ReplayBuffer,
+    Tilted,
     contrastive_loss,
     convolutional_energy,
     denoising_loss,
@@ -53,6 +54,7 @@ class EBMConfig(Config):
     hidden: tuple[int, ...] = setting((256, 256), "dense: widths of the layers")
     width: int = setting(32, "conv: channels of the first convolution")
     frequency: float = setting(0.0, "dense: radians a unit of the waves shown beside a sample; 0: none")
+    pull: float = setting(0.0, "images: weight of a bowl around the mean image, added to the energy; 0: none")
     spectral: bool = setting(False, "divide weights by their largest singular values")
     objective: Literal["contrastive", "denoising"] = setting("contrastive", "against samples, or by score matching")
     sigma: float = setting(0.1, "denoising: standard deviation of the noise that scores are matched at")
@@ -139,14 +141,13 @@ class EBMRecipe(Recipe):
         self.is_image = isinstance(dataset, ImageDataset)
         if not self.is_image and config.network == "conv":
             raise ValueError("network=conv is for images; points take network=dense")
+        if not self.is_image and config.pull:
+            raise ValueError("pull is for images: the energy of points is -log p, which a grid checks")
         self.batches = Batches(dataset.trainval.x, config.batch_size, seed=seed, drop_last=True)
         self.shape: tuple[int, ...] = dataset.shape if self.is_image else (2,)
         self.scale = 1.0 if self.is_image else float(dataset.trainval.x.std())
         self.reach = 1.0 if self.is_image else REACH * float(abs(dataset.trainval.x).max()) / self.scale
-        if config.network == "conv":
-            self.model = convolutional_energy(self.shape, config.width, config.spectral).to(device)
-        else:
-            self.model = dense_energy(self.shape, config.hidden, config.spectral, config.frequency).to(device)
+        self.model = self._network().to(device)
         bounds = (-self.reach, self.reach)
         self.sampler = Langevin(
             config.step, config.noise, config.clip, bounds, config.metropolis, config.widest, config.jumps
@@ -158,6 +159,17 @@ class EBMRecipe(Recipe):
         self.steps_done = 0
         self.report: dict[str, float] = {}  # of the last good step
         self.guard = Guard(self._guarded(), SNAPSHOT)
+
+    def _network(self) -> nn.Module:
+        config, shape = self.config, self.shape
+        if config.network == "conv":
+            energy = convolutional_energy(shape, config.width, config.spectral)
+        else:
+            energy = dense_energy(shape, config.hidden, config.spectral, config.frequency)
+        if not config.pull:
+            return energy
+        mean = self.dataset.trainval.x.mean(0, dtype=np.float64).astype(np.float32)
+        return Tilted(energy, 2 * sg.as_tensor(mean) - 1, config.pull)
 
     def _guarded(self) -> dict[str, Any]:
         parts = {name: getattr(self, name) for name in ("model", "optimizer", "average")}

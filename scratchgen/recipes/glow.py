@@ -16,7 +16,7 @@ from scratchgen.models.realnvp import scale
 
 from .base import Reference, setting
 from .flows import IMAGES, FlowConfig, FlowRecipe
-from .glow_edits import attribute_edits, class_flip, draw_flips
+from .glow_edits import attribute_edits, class_flip, draw_edits, draw_flips
 from .judges import ImageJudge
 
 
@@ -98,7 +98,10 @@ class GlowRecipe(FlowRecipe):
         if not self.classes:
             train, test = self.dataset.trainval, self.dataset.test
             with self.averaged():
-                draw_flips(self, folder / "classes.png", train, test, self.dataset.classes)
+                if isinstance(train, CaptionedImages):
+                    draw_edits(self, folder / "edits.png", train, test)
+                else:
+                    draw_flips(self, folder / "classes.png", train, test, self.dataset.classes)
 
     def references(self) -> list[Reference]:
         return []

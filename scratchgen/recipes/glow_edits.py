@@ -3,6 +3,10 @@
 The direction from one value of an attribute to another is mean z (the other) - mean z (the one), over training images
 (Glow, section 6). A test image's latent moves along it by ``STRENGTH`` times its length: at 1 it comes to lie near the
 other mean, where many images still show some of what they were.
+
+That is for digits, which all lie in the same place. A convolutional flow has places in its latents as images do, and
+a shape can be anywhere: a direction that is a mean over places moves a little of every place. So each mask of a shape
+(its kind, size and position) has directions of its own (``SceneMeans``).
 """
 
 from __future__ import annotations
@@ -16,13 +20,18 @@ import scratchgen as sg
 from scratchgen import Tensor, viz
 from scratchgen.data.dataset import IntArray
 from scratchgen.data.images import Images
-from scratchgen.data.shapes import ATTRIBUTES, CaptionedImages, recognise
+from scratchgen.data.shapes import ATTRIBUTES, COUNTS, CaptionedImages, recognise
 from scratchgen.metrics.classifier import FeatureClassifier
 
 ROWS = 10  # test images of each value that are moved to each other one
 STRENGTH = 1.5  # chosen for digits, on validation rows, from 1, 1.25 ... 2.5
-TRAINING_IMAGES = 10_000
+TRAINING_IMAGES = 10_000  # that a direction of digits is taken from
+SCENES = 20_000  # likewise of shapes, about 28 for each mask and colour
 EDITED = ("colour", "size")  # attributes of shapes
+
+NAMES = list(ATTRIBUTES)
+MASK = [NAMES.index(name) for name in ("shape", "size", "position")]
+FILL = [NAMES.index(name) for name in ("colour", "background")]
 
 
 class Editor(Protocol):
@@ -32,6 +41,9 @@ class Editor(Protocol):
     def decode(self, z: Tensor, labels: np.ndarray | None = None) -> np.ndarray: ...
 
 
+# --- classes of digits
+
+
 def means_of(recipe: Editor, rows: Images, values: IntArray) -> Tensor:
     """Mean latents (values, D) of the images that have each value 0, 1, ... of an attribute."""
     part = slice(0, TRAINING_IMAGES)
@@ -39,14 +51,18 @@ def means_of(recipe: Editor, rows: Images, values: IntArray) -> Tensor:
     return sg.stack([z[np.flatnonzero(own == value)].mean(0) for value in range(int(values.max()) + 1)])
 
 
-def moved(recipe: Editor, means: Tensor, rows: Images, values: IntArray) -> tuple[IntArray, IntArray, np.ndarray]:
-    """For all ordered pairs of values: rows that have the first, the second, and the images moved there."""
-    count = len(means)
+def moves(values: IntArray, count: int) -> tuple[IntArray, IntArray]:
+    """For all ordered pairs of values: ``ROWS`` rows that have the first, and the second."""
     chosen = [np.flatnonzero(values == own)[:ROWS] for own in range(count)]
     pairs = [(own, other) for own in range(count) for other in range(count) if other != own]
-    every = np.concatenate([chosen[own] for own, _ in pairs])
-    start, end = (np.repeat(side, [len(chosen[own]) for own, _ in pairs]) for side in np.array(pairs).T)
-    z = recipe.encode(rows.x[every], rows.labels[every]) + STRENGTH * (means[end] - means[start])
+    rows = np.concatenate([chosen[own] for own, _ in pairs])
+    return rows, np.concatenate([np.full(len(chosen[own]), other) for own, other in pairs])
+
+
+def moved(recipe: Editor, means: Tensor, rows: Images, values: IntArray) -> tuple[IntArray, IntArray, np.ndarray]:
+    """Rows that were moved, the value they were moved to, and the images there."""
+    every, end = moves(values, len(means))
+    z = recipe.encode(rows.x[every], rows.labels[every]) + STRENGTH * (means[end] - means[values[every]])
     return every, end, recipe.decode(z, rows.labels[every])
 
 
@@ -54,20 +70,6 @@ def class_flip(recipe: Editor, train: Images, test: Images, classifier: FeatureC
     """The share of images that the classifier sees as the class they were moved to."""
     _, wanted, images = moved(recipe, means_of(recipe, train, train.labels), test, test.labels)
     return float((classifier.predict(images) == wanted).mean())
-
-
-def attribute_edits(recipe: Editor, train: CaptionedImages, test: CaptionedImages) -> dict[str, float]:
-    """Of shapes: ``edit_<attribute>``, the share whose attribute became the wanted one, by inverting the renderer, and
-    ``edit_<attribute>_others``, the share of which any other attribute changed."""
-    found: dict[str, float] = {}
-    for name in EDITED:
-        column = list(ATTRIBUTES).index(name)
-        means = means_of(recipe, train, train.attributes[:, column])
-        rows, wanted, images = moved(recipe, means, test, test.attributes[:, column])
-        after = recognise(images).attributes
-        found[f"edit_{name}"] = float((after[:, column] == wanted).mean())
-        found[f"edit_{name}_others"] = float(np.delete(after != test.attributes[rows], column, 1).any(1).mean())
-    return found
 
 
 def draw_flips(recipe: Editor, path: Path, train: Images, test: Images, classes: tuple[str, ...]) -> None:
@@ -78,3 +80,83 @@ def draw_flips(recipe: Editor, path: Path, train: Images, test: Images, classes:
     ways = [STRENGTH * (mean - means) for mean in means]
     columns = [test.x[own]] + [recipe.decode(z + way, test.labels[own]) for way in ways]
     viz.film_strip(path, np.stack(columns, 1), ["", *classes], title="moved to each class")
+
+
+# --- attributes of shapes
+
+
+class SceneMeans:
+    """Mean latents of scenes: for each mask, a least-squares fit by the colour and the background.
+
+    A picture is a sum of what its colour and what its background bring, too. So scenes that training never showed have
+    a mean as well, and each mean is of more images than show the very scene.
+    """
+
+    def __init__(self, recipe: Editor, rows: CaptionedImages) -> None:
+        part = slice(0, SCENES)
+        z, attributes = recipe.encode(rows.x[part], rows.labels[part]).numpy(force=True), rows.attributes[part]
+        masks, fill = _masks(attributes), _one_hot(attributes)
+        self.effects = np.zeros((masks.max() + 1, fill.shape[1], z.shape[1]), np.float32)
+        for mask in np.unique(masks):
+            own = masks == mask
+            self.effects[mask] = np.linalg.lstsq(fill[own], z[own], rcond=None)[0]
+
+    def __call__(self, attributes: IntArray) -> np.ndarray:
+        """(n, D), of scenes (n, 5)."""
+        return np.einsum("nk,nkd->nd", _one_hot(attributes), self.effects[_masks(attributes)])
+
+
+def _masks(attributes: IntArray) -> IntArray:
+    """The number of each scene's mask."""
+    return np.ravel_multi_index([attributes[:, i] for i in MASK], [COUNTS[i] for i in MASK])
+
+
+def _one_hot(attributes: IntArray) -> np.ndarray:
+    """Colour and background, (n, 12)."""
+    return np.concatenate([np.eye(COUNTS[i], dtype=np.float32)[attributes[:, i]] for i in FILL], 1)
+
+
+def attribute_edits(recipe: Editor, train: CaptionedImages, test: CaptionedImages) -> dict[str, float]:
+    """Of shapes, by what inverting the renderer finds: ``edit_<attribute>``, the share whose attribute became the
+    wanted one, and ``edit_<attribute>_others``, the share of which any other attribute changed.
+
+    ``global_<attribute>`` and its ``_others`` are the same for one direction from value to value, whatever the mask.
+    """
+    scenes, found = SceneMeans(recipe, train), dict[str, float]()
+    for name in EDITED:
+        column = NAMES.index(name)
+        rows, end = moves(test.attributes[:, column], COUNTS[column])
+        before = test.attributes[rows]
+        wanted = _with(before, column, end)
+        means = means_of(recipe, train, train.attributes[:, column]).numpy(force=True)
+        z = recipe.encode(test.x[rows], test.labels[rows])
+        ways = {
+            "edit": scenes(wanted) - scenes(before),
+            "global": STRENGTH * (means[end] - means[before[:, column]]),
+        }
+        for key, way in ways.items():
+            images = recipe.decode(z + sg.as_tensor(way, dtype=z.dtype, device=z.device), test.labels[rows])
+            after = recognise(images).attributes
+            found[f"{key}_{name}"] = float((after[:, column] == end).mean())
+            found[f"{key}_{name}_others"] = float(np.delete(after != before, column, 1).any(1).mean())
+    return found
+
+
+def _with(attributes: IntArray, column: int, values: IntArray | int) -> IntArray:
+    changed = attributes.copy()
+    changed[:, column] = values
+    return changed
+
+
+def draw_edits(recipe: Editor, path: Path, train: CaptionedImages, test: CaptionedImages, count: int = 8) -> None:
+    """Test images, and what they become in each colour and each size."""
+    scenes, own = SceneMeans(recipe, train), test.attributes[:count]
+    z = recipe.encode(test.x[:count], test.labels[:count])
+    strips, names = [test.x[:count]], [""]
+    for attribute in EDITED:
+        for value, name in enumerate(ATTRIBUTES[attribute]):
+            way = scenes(_with(own, NAMES.index(attribute), value)) - scenes(own)
+            moved_there = z + sg.as_tensor(way, dtype=z.dtype, device=z.device)
+            strips.append(recipe.decode(moved_there, test.labels[:count]))
+            names.append(name)
+    viz.film_strip(path, np.stack(strips, 1), names, title="moved to each colour and size")

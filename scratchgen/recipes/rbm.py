@@ -55,6 +55,7 @@ class RBMConfig(Config):
     sparsity: float = setting(0.1, "mean activity that sparsity_cost asks of hidden units")
     sparsity_cost: float = setting(0.0, "weight of the cross-entropy to that activity")
     hidden_bias: float = setting(-1.0, "where hidden biases start")
+    spread: float = setting(0.01, "standard deviation of the weights at the start")
     annealing_chains: int = setting(500, "evaluation: chains of annealed importance sampling")
     annealing_temperatures: int = setting(2000, "evaluation: its temperatures")
     hold_out: bool = setting(False, "leave the validation rows out of training, for a curve on them")
@@ -128,7 +129,9 @@ class RBMRecipe(Recipe):
             self.mean, sd = grey.mean(0), np.sqrt(grey.var(0) + 1 / (12 * dataset.levels**2))
             self.scale = (config.noise * sd).astype(np.float32)
         visible = math.prod(dataset.shape)
-        self.model = RBM(visible, config.hidden, gaussian=self.gaussian, hidden_bias=config.hidden_bias).to(device)
+        self.model = RBM(
+            visible, config.hidden, gaussian=self.gaussian, hidden_bias=config.hidden_bias, spread=config.spread
+        ).to(device)
         self.base = self._base(rows)
         mean = self.base if self.gaussian else sg.sigmoid(self.base)
         self.model.start_at(mean)
