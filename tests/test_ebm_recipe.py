@@ -32,7 +32,7 @@ def recipe(name: str = "digits", **changes: Any) -> EBMRecipe:
     [
         ("digits", {}),
         ("digits", {"network": "conv", "spectral": True, "buffer": 0}),
-        ("digits", {"pull": 0.05}),
+        ("digits", {"pull": 0.05, "start": "pixels"}),
         ("moons", {}),
         ("moons", {"objective": "denoising"}),
     ],
@@ -146,8 +146,9 @@ def test_strangers_resemble_the_data_in_one_way_each() -> None:
 def test_options_that_make_no_sense_are_named() -> None:
     with pytest.raises(ValueError, match="network=conv is for images"):
         recipe("moons", network="conv")
-    with pytest.raises(ValueError, match="pull is for images"):
-        recipe("moons", pull=0.1)
+    for change in ({"pull": 0.1}, {"start": "pixels"}):
+        with pytest.raises(ValueError, match="pull and start=pixels are for images"):
+            recipe("moons", **change)
     with pytest.raises(ValueError, match="restarts is a share"):
         recipe(restarts=1.5)
     with pytest.raises(ValueError, match="buffer=5 holds less than a batch of 20"):
@@ -167,10 +168,15 @@ def test_pictures(name: str, tmp_path: Path) -> None:
     assert snapshot(made) == before
 
 
-def test_the_bowl_is_around_the_mean_image() -> None:
-    made = recipe(pull=0.05)
-    mean = 2 * made.dataset.trainval.x.mean(0) - 1
-    np.testing.assert_allclose(made.model.centre.numpy(force=True), mean, atol=1e-6)
+def test_the_bowl_is_around_the_mean_image_and_chains_may_begin_there() -> None:
+    made = recipe(pull=0.05, start="pixels")
+    images = made.to_model(made.dataset.trainval.x).numpy()
+    np.testing.assert_allclose(made.model.centre.numpy(force=True), images.mean(0), atol=1e-5)
+    drawn = made.fresh(4000, Generator(0)).numpy()
+    assert abs(drawn).max() == 1  # those outside are put on the border, which narrows the deviation
+    noise = images.mean(0) + images.std(0) * np.random.default_rng(0).standard_normal((4000, 1, 8, 8))
+    np.testing.assert_allclose(drawn.mean(0), noise.clip(-1, 1).mean(0), atol=0.06)
+    np.testing.assert_allclose(drawn.std(0), noise.clip(-1, 1).std(0), atol=0.06)
 
 
 def test_every_preset_configures() -> None:

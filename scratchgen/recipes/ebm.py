@@ -55,6 +55,9 @@ class EBMConfig(Config):
     width: int = setting(32, "conv: channels of the first convolution")
     frequency: float = setting(0.0, "dense: radians a unit of the waves shown beside a sample; 0: none")
     pull: float = setting(0.0, "images: weight of a bowl around the mean image, added to the energy; 0: none")
+    start: Literal["uniform", "pixels"] = setting(
+        "uniform", "noise that chains begin as; pixels: of images, with the mean and the deviation of each pixel"
+    )
     spectral: bool = setting(False, "divide weights by their largest singular values")
     objective: Literal["contrastive", "denoising"] = setting("contrastive", "against samples, or by score matching")
     sigma: float = setting(0.1, "denoising: standard deviation of the noise that scores are matched at")
@@ -141,8 +144,8 @@ class EBMRecipe(Recipe):
         self.is_image = isinstance(dataset, ImageDataset)
         if not self.is_image and config.network == "conv":
             raise ValueError("network=conv is for images; points take network=dense")
-        if not self.is_image and config.pull:
-            raise ValueError("pull is for images: the energy of points is -log p, which a grid checks")
+        if not self.is_image and (config.pull or config.start == "pixels"):
+            raise ValueError("pull and start=pixels are for images; points are checked by a grid of -log p alone")
         self.batches = Batches(dataset.trainval.x, config.batch_size, seed=seed, drop_last=True)
         self.shape: tuple[int, ...] = dataset.shape if self.is_image else (2,)
         self.scale = 1.0 if self.is_image else float(dataset.trainval.x.std())
@@ -168,8 +171,14 @@ class EBMRecipe(Recipe):
             energy = dense_energy(shape, config.hidden, config.spectral, config.frequency)
         if not config.pull:
             return energy
-        mean = self.dataset.trainval.x.mean(0, dtype=np.float64).astype(np.float32)
-        return Tilted(energy, 2 * sg.as_tensor(mean) - 1, config.pull)
+        return Tilted(energy, self.pixels[0], config.pull)
+
+    @cached_property
+    def pixels(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each pixel of the training images."""
+        x = self.dataset.trainval.x
+        mean, sd = (f(x, axis=0, dtype=np.float64).astype(np.float32) for f in (np.mean, np.std))
+        return sg.as_tensor(2 * mean - 1, device=self.device), sg.as_tensor(2 * sd, device=self.device)
 
     def _guarded(self) -> dict[str, Any]:
         parts = {name: getattr(self, name) for name in ("model", "optimizer", "average")}
@@ -197,7 +206,11 @@ class EBMRecipe(Recipe):
         return ((array + 1) / 2).clip(0, 1) if self.is_image else array * self.scale
 
     def fresh(self, count: int, generator: Generator) -> Tensor:
-        """``count`` states to start chains from: uniform on the box that chains stay in."""
+        """``count`` states to start chains from, in the box that chains stay in."""
+        if self.config.start == "pixels":
+            mean, sd = self.pixels
+            noise = sg.randn((count, *self.shape), generator=generator, device=self.device)
+            return (mean + sd * noise).clamp(-self.reach, self.reach)
         return self.reach * (2 * sg.rand((count, *self.shape), generator=generator, device=self.device) - 1)
 
     # --- training
