@@ -1,6 +1,7 @@
 """Free energies in Numba: a product, then one pass that makes of each row of inputs its energy and its activity.
 
-The pass finds the inputs in the cache, and one exponential serves for the softplus, its logarithm and its slope.
+The pass finds the inputs in the cache, and one exponential serves for the softplus, its logarithm and its slope. Units
+that are zeros and ones are not multiplied by but listed, where few are on (``matmul.units``).
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..layout import read_only
-from ..matmul.cpu import F4, linear, multiply
+from ..matmul.cpu import F4, multiply
+from ..matmul.units import add_up, linear, lists_of
 from ..numba_config import prange, serial_and_parallel
 from ..registry import kernel
 from ..vecmath import ONE, ZERO, exp, log1p, vector, vector_sums
@@ -94,20 +96,26 @@ def free_energy_vjp(
     *,
     needs: tuple[bool, ...],
 ) -> tuple:
-    """The rows of ``signed`` are added up for the hidden biases while they are packed for the weights' gradient."""
-    dv = dw = db = d_offset = None
-    signed, dc = np.empty(activity.shape, F4), np.zeros(len(weight), F4)
+    dv = dw = db = dc = d_offset = None
+    signed = np.empty(activity.shape, F4)
     given = read_only(np.ascontiguousarray(g), np.ascontiguousarray(activity))
     _compiled[_signed][signed.size >= PARALLEL_FROM](*given, signed)
     if needs[0]:
         dv = np.empty(v.shape, F4)
         multiply(signed, weight, dv, -g[:, None] * visible_bias)
-    if needs[1] or needs[3]:
-        dw = np.empty(weight.shape, F4)
-        multiply(signed.T, v, dw, sums=dc)
+    if needs[1]:
+        dw, v = np.empty(weight.shape, F4), np.ascontiguousarray(v)
+        lists = lists_of(v, len(weight), turned=True)
+        if lists is None:
+            multiply(signed.T, v, dw)
+        else:
+            add_up(lists, signed, dw, turned=True)
     if needs[2]:
         db = np.empty(visible_bias.shape, F4)
         multiply(-g[None], v, db[None])
+    if needs[3]:
+        dc = np.empty(hidden_bias.shape, F4)
+        multiply(-g[None], activity, dc[None])
     if needs[4]:
         d_offset = np.empty(hidden_offset.shape, F4)
         multiply(g[None], linear(v, weight, hidden_bias), d_offset[None])

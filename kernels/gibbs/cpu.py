@@ -4,8 +4,9 @@ No layer of uniform numbers, logits or probabilities is ever written to memory. 
 product with the weights is a sum of those rows whose unit is on: no multiplications, and as many additions as there
 are units on. Four rows are added at a time, which reads and writes the sums a quarter as often.
 
-Where there is more to do, a layer of all chains is one product of matrices, which multiplies by the zeros too but keeps
-its sums in registers and reads the weights once for all chains; its draws are one pass after it.
+Where there is more to do, a layer of all chains is one product, which keeps its sums in registers and reads the weights
+once for all chains: by lists of the units that are on, or of matrices, if too many are (``matmul.units``). Its draws
+are one pass after it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..layout import read_only
-from ..matmul.cpu import linear
+from ..matmul.units import linear
 from ..numba_config import njit, prange, serial_and_parallel
 from ..philox.cpu import block as random_block
 from ..philox.cpu import normal_pair
