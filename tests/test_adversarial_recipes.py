@@ -121,14 +121,18 @@ def test_samples_are_in_the_units_of_the_data_and_repeat() -> None:
         recipe("cgan", "digits").sample(5, Generator(0), label=11)
 
 
-def test_samples_like_dequantised_images_are_those_images() -> None:
-    """Rounded to the nearest level instead, half of all black pixels would become grey, which a classifier sees."""
+def test_dequantised_images_are_brought_back_to_their_grey_levels() -> None:
     made = recipe("wgan-gp", "digits", dequantise=True)
     seen, labels = made._real()
+    noisy = seen.numpy()
     made.generate = lambda z, label: seen  # type: ignore[method-assign]
     drawn = made.draw(made._noise(len(labels)))
-    images = made.dataset.trainval.x
-    assert {x.tobytes() for x in drawn} <= {x.tobytes() for x in images}
+    assert {x.tobytes() for x in drawn} <= {x.tobytes() for x in made.dataset.trainval.x}
+    # Black is -1, the end of tanh, and noise reaches half a level to both sides of it.
+    black = noisy[drawn == 0]
+    assert black.mean() == pytest.approx(-1, abs=0.005)
+    assert black.min() == pytest.approx(-1 - 1 / 16, abs=1e-3)
+    assert black.max() == pytest.approx(-1 + 1 / 16, abs=1e-3)
 
 
 def test_the_alarm_rings_when_modes_are_lost(caplog: pytest.LogCaptureFixture) -> None:
@@ -151,6 +155,11 @@ def test_pictures(model: str, name: str, tmp_path: Path) -> None:
     expected |= {"critic-weights.png"} if model == "wgan" else set()
     expected |= {"same-noise.png"} if model == "cgan" else set()
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")} == expected
+
+
+def test_the_conditional_gan_refuses_networks_it_does_not_have() -> None:
+    with pytest.raises(ValueError, match="convolutional networks only, got network=mlp"):
+        recipe("cgan", "digits", network="mlp")
 
 
 def test_every_preset_configures() -> None:

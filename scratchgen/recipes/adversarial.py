@@ -20,7 +20,7 @@ import numpy as np
 
 import scratchgen as sg
 from scratchgen import Generator, Tensor, metrics, nn, viz
-from scratchgen.data import Batches, quantise
+from scratchgen.data import Batches
 from scratchgen.data.images import ImageDataset
 from scratchgen.models.gan import ImageGenerator, mlp, noise
 from scratchgen.models.latents import spherical_path
@@ -172,9 +172,10 @@ class AdversarialRecipe(Recipe):
         x = sg.as_tensor(x, device=self.device)
         if self.is_image:
             if self.config.dequantise:
-                levels = self.dataset.levels
+                # Around each level, so that black and white are the ends of tanh themselves: were black the first bin
+                # of [-1, 1], a generator that is not sharp to half a level would leak out of it.
                 uniform = sg.rand(x.shape, generator=self.generator, device=self.device)
-                x = (x * (levels - 1) + uniform) / levels
+                x = x + (uniform - 0.5) / (self.dataset.levels - 1)
             x = 2 * x - 1
         return x / self.scale, sg.as_tensor(labels, device=self.device)
 
@@ -214,8 +215,9 @@ class AdversarialRecipe(Recipe):
         x = np.concatenate(parts)
         if not self.is_image:
             return x
-        x = (x + 1) / 2
-        return quantise(x, self.dataset.levels) if self.config.dequantise else x.clip(0, 1)
+        x = ((x + 1) / 2).clip(0, 1)
+        steps = self.dataset.levels - 1
+        return np.rint(x * steps) / np.float32(steps) if self.config.dequantise else x
 
     def sample(self, count: int, generator: Generator, *_: Any, **options: Any) -> dict[str, Any]:
         """New samples, of the averaged generator."""

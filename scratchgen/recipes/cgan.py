@@ -38,6 +38,10 @@ class CGANConfig(AdversarialConfig):
     beta1: float = setting(0.0, "Adam's decay of the mean gradient")
     beta2: float = setting(0.9, "Adam's decay of the mean square")
 
+    def __post_init__(self) -> None:
+        if self.network != "conv":
+            raise ValueError(f"cgan has convolutional networks only, got network={self.network}")
+
 
 class CGANRecipe(AdversarialRecipe):
     """Conditional GAN."""
