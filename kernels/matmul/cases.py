@@ -54,6 +54,10 @@ def linear_activation_vjp_cases(rng: np.random.Generator) -> Iterator[Case]:
             x, w, b, r = draw((2, 35, 50)), draw((90, 50)), draw(90), draw((2, 35, 90)) if add else None
             attrs = {"activation": activation, "needs": (True, True, True, add)}
             yield Case(f"{activation}{', residual' * add}", (draw((2, 35, 90)), None, x, w, b, r, x @ w.T + b), attrs)
+        x, w, b = draw((2, 1501, 33)), draw((50, 33)), draw(50)  # narrow, and many rows
+        g = draw((50, 1501, 2)).transpose(2, 1, 0)
+        attrs = {"activation": activation, "needs": (True, True, True, False)}
+        yield Case(f"{activation}, narrow", (g, None, x, w, b, None, x @ w.T + b), attrs)
 
 
 def _layers(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]]:

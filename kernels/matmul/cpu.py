@@ -9,6 +9,7 @@ import numpy as np
 
 from ..registry import kernel
 from ..sums import accurate_sum
+from . import narrow, reference
 from .drivers import GELU, GELU_TANH, NONE, RELU, SILU, batch, product, scratch
 from .reference import linear_activation_cost, linear_cost, linear_vjp_cost, matmul_cost, told_by_output
 
@@ -126,3 +127,26 @@ def linear_activation(
     seed = _NO_MATRIX if bias is None else bias[None]
     multiply(_rows(input), weight.T, _rows(z), seed, _NO_SUMS, _rows(y), added, _ACTIVATIONS[activation])
     return y, z
+
+
+@kernel("linear_activation_vjp", impl="packed", device="cpu", dtypes="f4", cost=linear_vjp_cost)
+def linear_activation_vjp(
+    g: np.ndarray,
+    y: None,
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    residual: np.ndarray | None,
+    z: np.ndarray,
+    *,
+    activation: str,
+    needs: tuple[bool, ...],
+) -> tuple:
+    """One pass over the rows of a narrow layer; elsewhere the activation's gradient and then the layer's."""
+    rows = prod(g.shape[:-1])
+    if max(weight.shape) > narrow.WIDEST or rows < narrow.FROM_ROWS or not (needs[0] and needs[1]):
+        return reference.linear_activation_vjp(
+            g, y, input, weight, bias, residual, z, activation=activation, needs=needs
+        )
+    dx, dw, db = narrow.gradients(_rows(g), _rows(z), _rows(input), weight, _ACTIVATIONS[activation])
+    return dx.reshape(input.shape), dw, db if needs[2] else None, g if needs[3] else None
