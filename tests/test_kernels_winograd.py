@@ -7,11 +7,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 
 import scratchgen as sg
 from scratchgen import kernels
 from scratchgen.kernels.conv2d import reference, winograd
 from scratchgen.kernels.conv2d.filtering import transforms
+from scratchgen.kernels.conv2d.winograd_places import range_of
+from scratchgen.kernels.conv2d.winograd_transform import bounded_sandwich, sandwich
+
+MATRICES = (
+    ((4.0, 0.0, -5.0, 0.0, 1.0, 0.0), (0.0, 4.0, 4.0, -1.0, -1.0, 0.0), (0.0, 4.0, -4.0, -1.0, 1.0, 0.0)),
+    ((1.0, 1.0, 1.0, 1.0, 1.0, 0.0), (0.0, 1.0, -1.0, 2.0, -2.0, 0.0), (0.0, 1.0, 1.0, 4.0, 4.0, 0.0)),
+    ((0.25, 0.0), (0.5, -0.5), (0.0, 0.0)),
+    ((-1.0, 0.3), (1.0, 0.7)),
+)
 
 
 @pytest.mark.parametrize(("outputs", "taps"), [(2, 3), (4, 3), (3, 4), (3, 2), (4, 2), (2, 5)])
@@ -26,10 +36,68 @@ def test_minimal_filtering_is_correlation(outputs, taps):
     np.testing.assert_allclose(at @ ones, 1, atol=1e-13)
 
 
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+@pytest.mark.parametrize(("left", "right"), zip(MATRICES, MATRICES[1:] + MATRICES[:1], strict=True))
+def test_a_sandwich_multiplies_from_both_sides(left, right, lanes):
+    """Of a part of a block too: beyond the bounds x is taken for 0, and y is not written."""
+    transform, from_part, to_part = (
+        sandwich(left, right, lanes),
+        bounded_sandwich(left, right, lanes, "x"),
+        bounded_sandwich(left, right, lanes, "y"),
+    )
+
+    @njit
+    def run(x, y, part, bounds):
+        top, bottom, first, last, count = bounds
+        at_x, at_y, x_row, y_row = x.ctypes.data, y.ctypes.data, x.shape[1] * lanes, y.shape[1] * lanes
+        if part == 0:
+            transform(at_x, x_row, lanes, at_y, y_row, lanes)
+        elif part == 1:
+            from_part(at_x, x_row, lanes, at_y, y_row, lanes, top, bottom, first, last, count)
+        else:
+            to_part(at_x, x_row, lanes, at_y, y_row, lanes, top, bottom, first, last, count)
+
+    bounds = (1, 5, -1, 3, lanes - 1)
+    x = np.random.default_rng(0).standard_normal((len(left[0]), len(right[0]), lanes)).astype(np.float32)
+    inside = np.zeros_like(x)
+    inside[1:5, :3, : lanes - 1] = x[1:5, :3, : lanes - 1]
+    for part, block in enumerate((x, inside, x)):
+        y = np.full((len(left), len(right), lanes), 7, np.float32)
+        run(x, y, part, bounds)
+        expected = np.einsum("ai,ijc,bj->abc", np.array(left), block.astype(np.float64), np.array(right))
+        if part == 2:
+            written = np.zeros(y.shape, bool)
+            written[1:5, :3, : lanes - 1] = True
+            expected = np.where(written, expected, 7)
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "taps", "multiplications"),
+    [
+        ((14, 14), 3, 22 * 22),  # 4 + 4 + 3 + 3 outputs each way, by 6 + 6 + 5 + 5 points
+        ((7, 28), 3, 11 * 42),
+        ((7, 14), 2, 9 * 18),
+        ((64, 63), 3, 96 * 96),  # too many tiles in an image to go by whole images
+    ],
+)
+def test_no_outputs_are_computed_beyond_the_edge_of_small_images(size, taps, multiplications):
+    outputs, grid = winograd.tiles_of(32, size, taps)
+    points = outputs + taps - 1
+    each = grid.down * grid.across
+    ranges = [
+        range_of.py_func(grid, each, i == points - 1, j == points - 1) for i in range(points) for j in range(points)
+    ]
+    assert sum(stop - start for start, stop in ranges) == multiplications
+
+
 @st.composite
 def layers(draw):
-    """Shapes whose convolution the kernels take: any image, padding and channel count from 8 on."""
-    n, c, k = draw(st.integers(1, 3)), draw(st.integers(8, 40)), draw(st.integers(8, 40))
+    """Shapes whose convolution the kernels take: any image, padding and channel count from 8 on.
+
+    Of nine images tiles at the end are short.
+    """
+    n, c, k = draw(st.sampled_from([1, 2, 3, 9])), draw(st.integers(8, 40)), draw(st.integers(8, 40))
     taps, padding = draw(st.sampled_from([3, 3, 4, 5])), draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
     height, width = (draw(st.integers(max(2, taps + 1 - 2 * p), 13)) for p in padding)
     return n, c, k, height, width, taps, padding
@@ -74,13 +142,14 @@ def test_the_larger_tile_costs_the_stated_accuracy():
     assert np.linalg.norm(y - truth) / np.linalg.norm(truth) < 1e-6
 
 
-def test_one_thread_and_two_give_the_same_bits():
+@pytest.mark.parametrize(("images", "size"), [(4, 20), (9, 14)])
+def test_one_thread_and_two_give_the_same_bits(images, size):
     """Every block of tiles is one thread's own; sums over tiles are always taken in two halves."""
     before = numba.get_num_threads()
     if before < 2:
         pytest.skip("needs two threads")
     rng = np.random.default_rng(0)
-    x, y = (rng.standard_normal((4, 16, 20, 20)).astype(np.float32) for _ in range(2))
+    x, y = (rng.standard_normal((images, 16, size, size)).astype(np.float32) for _ in range(2))
     w = rng.standard_normal((16, 16, 3, 3)).astype(np.float32)
     how = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
     results = []
@@ -88,8 +157,8 @@ def test_one_thread_and_two_give_the_same_bits():
         numba.set_num_threads(threads)
         try:
             results += [
-                winograd.conv2d(x, w, None, size=(20, 20), **how),
-                winograd.conv2d_input(y, w, None, size=(20, 20), **how),
+                winograd.conv2d(x, w, None, size=(size, size), **how),
+                winograd.conv2d_input(y, w, None, size=(size, size), **how),
                 *winograd.conv2d_weight_bias(x, y, size=(3, 3), **how),
             ]
         finally:
@@ -130,11 +199,12 @@ def test_gradients_of_1x1_filters_have_the_same_bits_on_one_thread_and_two():
     assert results[0] == results[1]
 
 
-def test_what_another_call_left_in_the_workspace_does_no_harm():
-    """Tiles that reach over an edge and lanes without a channel read scratch memory that may hold anything."""
+@pytest.mark.parametrize(("images", "channels"), [(2, 17), (9, 17), (9, 32)])
+def test_what_another_call_left_in_the_workspace_does_no_harm(images, channels):
+    """Tiles that reach over an edge, short tiles and lanes without a channel meet memory that may hold anything."""
     rng = np.random.default_rng(0)
-    x, w = rng.standard_normal((2, 17, 9, 7)), rng.standard_normal((19, 17, 3, 3))
-    y = rng.standard_normal((2, 19, 9, 7))
+    x, w = rng.standard_normal((images, channels, 9, 7)), rng.standard_normal((channels + 2, channels, 3, 3))
+    y = rng.standard_normal((images, channels + 2, 9, 7))
     how = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
     calls = [("conv2d", (x, w, None), (9, 7)), ("conv2d_weight", (x, y), (3, 3))]
     for op, arrays, size in calls:

@@ -43,7 +43,6 @@ MAX_LINES = 450
 LONGER = {  # a file's path, and why its reader is better served by one file than by two
     "kernels/conv2d/direct.py": "the geometry of all three ops: each prepares the tables that the others' loops read",
     "kernels/conv2d/direct_loops.py": "tiles and the loops around them, compiled together under one version",
-    "kernels/conv2d/winograd_loops.py": "the loops of all three ops, which share their transforms",
     "tests/fake_cupy.py": "one stand-in for one library",
 }
 

@@ -17,7 +17,8 @@ from ..numba_config import prange, specialise
 from ..registry import kernel
 from .reference import Pair, conv2d_weight_cost
 from .winograd import up
-from .winograd_loops import _TILE, GROUP, LINE, ZEROS, multiply_outer, vectors_of
+from .winograd_functions import VERSION, ZEROS, multiply_outer
+from .winograd_places import GROUP, LINE, vectors_of
 from .winograd_tile import LANES, fetch, tile
 
 BLOCK = 256  # pixels; also what is added up one by one
@@ -65,7 +66,7 @@ def _weigh(x, y, channels, outs, pixels, sums, size, totals, one, parts, threads
 
 
 _compiled = specialise(
-    _weigh, f"pixels_{_TILE}", {"_part": specialise(_part, f"pixels_{_TILE}", {})}, parallel=True
+    _weigh, f"pixels_{VERSION}", {"_part": specialise(_part, f"pixels_{VERSION}", {})}, parallel=True
 )  # fmt: skip
 
 

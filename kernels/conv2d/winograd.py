@@ -10,10 +10,9 @@ products, of tiles with filters or of tiles with tiles.
 
 from __future__ import annotations
 
-import math
-from functools import cache
+from functools import lru_cache
 from threading import local
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -22,7 +21,8 @@ from ..arrays import empty_channels_last
 from ..registry import kernel
 from .filtering import transforms
 from .reference import conv2d_cost, conv2d_input_cost, conv2d_residual_cost, conv2d_weight_cost
-from .winograd_loops import GROUP, LINE, PANEL, Filter, Grid, Layout, Plane, loops
+from .winograd_loops import Loops, loops
+from .winograd_places import GROUP, LINE, PANEL, Filter, Grid, Layout, Plane, unit_of
 from .winograd_tile import LANES
 
 Pair = tuple[int, int]
@@ -30,6 +30,9 @@ Pair = tuple[int, int]
 F4 = np.dtype(np.float32)
 
 TILES = 64  # in a block: then V is read for each panel of outputs as often as U for each block, per multiplication
+
+TRANSFORMED = 1 << 18  # elements of V and G in a block of a weight gradient: half of a second-level cache of 2 MB
+IMAGES = 8  # with fewer, tiles are not shared out image by image, so none are short
 
 KNOWN = [((r, r), (1, 1)) for r in (3, 4, 5)] + [((r, r), (2, 2)) for r in (3, 4, 5, 6)]  # filters and strides
 TILE_SIZES = {2: (4, 3), 3: (4, 2), 4: (3,), 5: (2,)}  # outputs along an axis, by the taps of a phase
@@ -220,44 +223,30 @@ def _weigh(
     x: np.ndarray, y: np.ndarray, size: Pair, stride: Pair, padding: Pair, both: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """The gradient in the weight and, if ``both``, in the bias."""
-    step, outs, ins = stride[0], y.shape[1], x.shape[1]
+    step, outs, ins, threads = stride[0], y.shape[1], x.shape[1], numba.get_num_threads()
     w = np.empty((outs, ins, *size), F4)
-    filter = filter_of(w, step)
-    taps, length = -(-size[0] // step), y.shape[2:]
-    outputs = tile_size(length, taps)
-    made, points = loops(outputs, taps), (outputs + taps - 1) ** 2
-    threads = numba.get_num_threads()
-    depth, row, wide = step * step * ins, row_of(ins, step), up(outs, LANES)
-    down, across = (-(-n // outputs) for n in length)
-    total = len(x) * down * across
-    parts = min(max(2, threads), total)  # always two, so that one thread and two add up in the same order
-    block = block_of(-(-total // parts), 1, tiles_of_weight(depth, outs))
-    layout = Layout(row, spread(block * row), spread(block * wide), 0)
-    step_v, step_g = points * layout.v, points * layout.m
-    sums_size = up(depth, GROUP) * wide * points
-    work = workspace(threads * (step_v + step_g) + parts * sums_size)
-    sums = work[threads * (step_v + step_g) :]
-    totals, ones = np.zeros((parts, wide), F4), _ones(outputs, taps)
-    first, last = channels_last(x), channels_last(y)
-    grid = Grid(down, across, total, block)
-    made.accumulate(
+    plan = _plan_of_weight(len(x), y.shape[2:], -(-size[0] // step), step, ins, outs, threads)
+    work = workspace(threads * plan.scratch + plan.parts * plan.sums)
+    sums = work[threads * plan.scratch :]
+    totals, first, last = np.zeros((plan.parts, plan.wide), F4), channels_last(x), channels_last(y)
+    plan.loops.accumulate(
         plane(first, step, -padding[0], -padding[1], size[0] % step),
         plane(last, 1, 0, 0),
-        grid,
-        layout,
-        depth,
+        plan.grid,
+        plan.layout,
+        plan.depth,
         sums.ctypes.data,
-        sums_size,
+        plan.sums,
         totals.ctypes.data,
-        wide,
-        ones.ctypes.data if both else 0,
-        parts,
+        plan.wide,
+        plan.ones.ctypes.data if both else 0,
+        plan.parts,
         work.ctypes.data,
-        step_v,
-        step_v + step_g,
+        plan.second,
+        plan.scratch,
         threads,
     )
-    made.finish(sums, sums_size, parts, w.reshape(-1), filter, depth)
+    plan.loops.finish(sums, plan.sums, plan.parts, w.reshape(-1), filter_of(w, step), plan.depth)
     return w, totals[:, :outs].sum(0)
 
 
@@ -276,31 +265,79 @@ def _convolve(
 
     ``added``: images like those of ``target``, to be added to them.
     """
-    taps = -(-filter.rows // filter.step)
-    outputs = outputs or tile_size(size, taps)
-    made, points = loops(outputs, taps), (outputs + taps - 1) ** 2
-    threads = numba.get_num_threads()
-    depth, row, wide = source.step**2 * filter.ins, row_of(filter.ins, source.step), up(filter.outs, LANES)
-    down, across = (-(-n // outputs) for n in size)
-    total = images * down * across
-    block = block_of(total, threads, TILES)
-    layout = Layout(row, spread(block * row), spread(block * PANEL), spread(depth * wide * target.step**2))
-    step = points * (layout.v + layout.m)
-    work = workspace(points * layout.u + threads * step)
-    bias = np.zeros((1 if b is None else points, wide), F4)
+    taps, threads = -(-filter.rows // filter.step), numba.get_num_threads()
+    plan = _plan(images, size, taps, outputs, source.step, target.step, filter.ins, filter.outs, threads)
+    bias = np.zeros((1 if b is None else len(plan.ones), plan.wide), F4)
     if b is not None:  # part of the products at all points, so that it is transformed to itself
-        np.multiply.outer(_ones(outputs, taps), b, out=bias[:, : filter.outs])
-    start = work.ctypes.data
-    u = start + 4 * threads * step
-    made.transform_filter(w.ctypes.data, filter, layout, u, depth, target.step**2)
-    grid = Grid(down, across, total, block)
-    between = 0 if b is None else wide
-    sums = points * layout.v
-    more = added or target._replace(data=0)
-    made.convolve(source, target, more, grid, layout, u, bias.ctypes.data, between, depth, start, sums, step, threads)
+        np.multiply.outer(plan.ones, b, out=bias[:, : filter.outs])
+    start = workspace(threads * plan.scratch + len(plan.ones) * plan.layout.u).ctypes.data
+    u = start + 4 * threads * plan.scratch
+    slices = min(threads, plan.depth)
+    plan.loops.transform_filter(w.ctypes.data, filter, plan.layout, u, plan.depth, target.step**2, slices)
+    plan.loops.convolve(
+        source,
+        target,
+        added or target._replace(data=0),
+        plan.grid,
+        plan.layout,
+        u,
+        bias.ctypes.data,
+        0 if b is None else plan.wide,
+        plan.depth,
+        start,
+        plan.second,
+        plan.scratch,
+        threads,
+    )
 
 
-@cache
+class Plan(NamedTuple):
+    """How a product is done: by which loops, in which tiles, and the memory for it, in elements.
+
+    A thread has ``scratch``, of which M (for a weight gradient G) begins at ``second``. There are ``parts`` of the
+    tiles, and for each of them ``sums``. ``ones``: for each point, what all ones are the transform of.
+    """
+
+    loops: Loops
+    grid: Grid
+    layout: Layout
+    depth: int
+    wide: int
+    ones: np.ndarray
+    second: int
+    scratch: int
+    parts: int = 0
+    sums: int = 0
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    images: int, size: Pair, taps: int, outputs: int, phases_in: int, phases_out: int, ins: int, outs: int, threads: int
+) -> Plan:
+    outputs, grid = tiles_of(images, size, taps, outputs)
+    ones = _ones(outputs, taps)
+    depth, row, wide = phases_in**2 * ins, row_of(ins, phases_in), up(outs, LANES)
+    grid = in_blocks(grid, grid.total, threads, TILES)
+    layout = Layout(row, spread(grid.block * row), spread(grid.block * PANEL), spread(depth * wide * phases_out**2))
+    second = len(ones) * layout.v
+    return Plan(loops(outputs, taps), grid, layout, depth, wide, ones, second, second + len(ones) * layout.m)
+
+
+@lru_cache(maxsize=1024)
+def _plan_of_weight(images: int, size: Pair, taps: int, phases: int, ins: int, outs: int, threads: int) -> Plan:
+    outputs, grid = tiles_of(images, size, taps)
+    ones = _ones(outputs, taps)
+    depth, row, wide = phases**2 * ins, row_of(ins, phases), up(outs, LANES)
+    unit = unit_of.py_func(grid)
+    parts = min(max(2, threads), grid.total // unit)  # always two, so that one thread and two add up in the same order
+    most = min(max(TRANSFORMED // (len(ones) * (depth + outs)), 32), 96)
+    grid = in_blocks(grid, -(-grid.total // unit // parts) * unit, 1, most)
+    layout = Layout(row, spread(grid.block * row), spread(grid.block * wide), 0)
+    second = len(ones) * layout.v
+    scratch, sums = second + len(ones) * layout.m, len(ones) * up(depth, GROUP) * wide
+    return Plan(loops(outputs, taps), grid, layout, depth, wide, ones, second, scratch, parts, sums)
+
+
 def _ones(outputs: int, taps: int) -> np.ndarray:
     """For each point of a tile: what all ones are the transform of."""
     ones = transforms(outputs, taps).ones
@@ -310,20 +347,30 @@ def _ones(outputs: int, taps: int) -> np.ndarray:
 # --- tiles
 
 
-def tile_size(size: Pair, taps: int) -> int:
-    """Outputs along an axis of a tile: what costs the fewest multiplications, of tiles with small rounding errors."""
-    return min(TILE_SIZES[taps], key=lambda m: (m + taps - 1) ** 2 * math.prod([-(-n // m) for n in size]))
+def tiles_of(images: int, size: Pair, taps: int, outputs: int = 0) -> tuple[int, Grid]:
+    """How images of ``size`` outputs are cut: outputs along an axis of a tile, and the tiles.
+
+    What takes the fewest multiplications, unless ``outputs`` are given.
+    """
+
+    def cut(outputs: int) -> tuple[int, Grid]:
+        down, across = whole_down, whole_across = [-(-n // outputs) for n in size]
+        if images >= IMAGES and down * across <= 2 * TILES:
+            whole_down, whole_across = (max(1, n - tiles * (outputs - 1)) for n, tiles in zip(size, (down, across)))
+        return outputs, Grid(down, across, whole_down, whole_across, images * down * across, 0)
+
+    def multiplications(tiles: tuple[int, Grid]) -> int:
+        n, grid = tiles[0] + taps - 1, tiles[1]
+        return (grid.down * (n - 1) + grid.whole_down) * (grid.across * (n - 1) + grid.whole_across)
+
+    return min(map(cut, (outputs,) if outputs else TILE_SIZES[taps]), key=multiplications)
 
 
-def block_of(total: int, threads: int, most: int) -> int:
-    """Tiles in a block: at most about ``most``, and so that threads get equally many."""
-    rounds = -(-total // (threads * most))
-    return -(-total // (threads * rounds))
-
-
-def tiles_of_weight(depth: int, outs: int) -> int:
-    """Tiles in a block of a weight gradient: sums (depth x outs) pass by once a block, V and G once a tile."""
-    return min(max(depth * outs // (depth + outs), 24), 128)
+def in_blocks(grid: Grid, part: int, threads: int, most: int) -> Grid:
+    """Blocks of about ``most`` tiles, so that threads get equally many of ``part`` tiles."""
+    unit = unit_of.py_func(grid)
+    rounds = -(-part // unit // (threads * max(1, most // unit)))
+    return grid._replace(block=-(-part // unit // (threads * rounds)) * unit)
 
 
 def row_of(channels: int, step: int) -> int:
