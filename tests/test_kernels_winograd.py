@@ -37,7 +37,7 @@ def test_minimal_filtering_is_correlation(outputs, taps):
 
 
 @pytest.mark.parametrize("lanes", [4, 8, 16])
-@pytest.mark.parametrize(("left", "right"), zip(MATRICES, MATRICES[1:] + MATRICES[:1], strict=True))
+@pytest.mark.parametrize(("left", "right"), [*zip(MATRICES, MATRICES[1:] + MATRICES[:1], strict=True)])
 def test_a_sandwich_multiplies_from_both_sides(left, right, lanes):
     """Of a part of a block too: beyond the bounds x is taken for 0, and y is not written."""
     transform, from_part, to_part = (
