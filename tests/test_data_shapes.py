@@ -18,6 +18,7 @@ from scratchgen.data.shapes import (
     parse,
     recognise,
     render,
+    shifts,
 )
 
 EVERYTHING = np.stack(np.unravel_index(np.arange(shapes.COMBINATIONS), COUNTS), axis=1)
@@ -68,6 +69,19 @@ def test_every_combination_is_read_back_exactly() -> None:
         attributes, rms = recognise(as_x(render(EVERYTHING, variation)))
         assert np.array_equal(attributes, EVERYTHING)
         assert rms.max() < shapes.REAL_RMS
+
+
+def test_a_shape_is_rolled_to_the_middle_by_its_shift() -> None:
+    variation = shapes.random_variation(len(EVERYTHING), np.random.default_rng(1))
+    rows = np.arange(0, len(EVERYTHING), 11)
+    moved = Variation(*(part[rows] for part in variation))
+    by = shifts(as_x(render(EVERYTHING[rows], moved)))
+    assert abs(by).max() == 10
+    middle = EVERYTHING[rows].copy()
+    middle[:, 3] = ATTRIBUTES["position"].index("centre")
+    there = render(middle, moved._replace(offset=np.full(len(rows), 4)))
+    back = np.stack([np.roll(x, -way, (1, 2)) for x, way in zip(render(EVERYTHING[rows], moved), by)])
+    assert np.array_equal(back, there)
 
 
 def test_the_extremes_of_the_variation_are_read_back_and_nothing_is_clipped() -> None:

@@ -146,7 +146,26 @@ def recognise(x: npt.NDArray[np.float32]) -> Reading:
     return Reading(*(np.concatenate(parts) for parts in zip(*blocks)))
 
 
-def _recognise(x: npt.NDArray[np.float32]) -> Reading:
+def shifts(x: npt.NDArray[np.float32]) -> IntArray:
+    """How many pixels below and right of the middle the shape of each image lies, (n, 2), by inverting the renderer.
+
+    The background is even, so rolling an image by as much the other way puts its shape in the middle and changes
+    nothing else.
+    """
+    best = np.concatenate([_fit(x[start : start + 512]).mask for start in range(0, len(x), 512)])
+    position, offset = np.unravel_index(best, _masks().shape[:4])[2:]
+    return np.stack(np.divmod(position, 3), 1) * 9 - 9 + _OFFSETS[offset]
+
+
+class _Fit(NamedTuple):
+    """The number (n,) of the mask with the smallest error for each image, and the colours (n, 3) that go with it."""
+
+    mask: IntArray
+    colour: npt.NDArray[np.float64]
+    background: npt.NDArray[np.float64]
+
+
+def _fit(x: npt.NDArray[np.float32]) -> _Fit:
     masks = _masks().reshape(-1, SIDE * SIDE) / float(_FULL)
     pixels = x.reshape(len(x) * 3, -1).astype(np.float64)
     # Least squares in the basis (1 - m, m): its Gram matrix is [[bb, bc], [bc, cc]] for each mask.
@@ -159,11 +178,16 @@ def _recognise(x: npt.NDArray[np.float32]) -> Reading:
     explained = (background * off + colour * on).reshape(len(x), 3, -1).sum(1)  # |image|^2 - squared error
     best = explained.argmax(1)
     fit = np.arange(3 * len(x)), np.repeat(best, 3)
-    near_colour, colour_index = _nearest(colour[fit].reshape(-1, 3), _COLOUR_LEVELS / 255)
-    near_background, background_index = _nearest(background[fit].reshape(-1, 3), _BACKGROUND_LEVELS / 255)
-    mask = masks[best][:, None]
+    return _Fit(best, colour[fit].reshape(-1, 3), background[fit].reshape(-1, 3))
+
+
+def _recognise(x: npt.NDArray[np.float32]) -> Reading:
+    best, colour, background = _fit(x)
+    near_colour, colour_index = _nearest(colour, _COLOUR_LEVELS / 255)
+    near_background, background_index = _nearest(background, _BACKGROUND_LEVELS / 255)
+    mask = _masks().reshape(-1, SIDE * SIDE)[best][:, None] / float(_FULL)
     nearest = near_background[..., None] * (1 - mask) + near_colour[..., None] * mask
-    error = pixels.reshape(nearest.shape) - nearest
+    error = x.reshape(nearest.shape) - nearest
     shape, size, position, _ = np.unravel_index(best, _masks().shape[:4])
     attributes = np.stack([shape, colour_index, size, position, background_index], axis=1)
     return Reading(attributes, np.sqrt((error**2).mean((1, 2))).astype(np.float32))

@@ -4,9 +4,10 @@ The direction from one value of an attribute to another is mean z (the other) - 
 (Glow, section 6). A test image's latent moves along it by ``STRENGTH`` times its length: at 1 it comes to lie near the
 other mean, where many images still show some of what they were.
 
-That is for digits, which all lie in the same place. A convolutional flow has places in its latents as images do, and
-a shape can be anywhere: a direction that is a mean over places moves a little of every place. So each mask of a shape
-(its kind, size and position) has directions of its own (``SceneMeans``).
+Digits all lie in the same place, as the paper's faces do; shapes lie anywhere. A convolutional flow has places in its
+latents as images do, and a mean over places would move a little of every place. So images of shapes are rolled until
+the shape is in the middle before they are edited, and back afterwards, and each kind and size of shape has directions
+of its own (``SceneMeans``).
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ import scratchgen as sg
 from scratchgen import Tensor, viz
 from scratchgen.data.dataset import IntArray
 from scratchgen.data.images import Images
-from scratchgen.data.shapes import ATTRIBUTES, COUNTS, CaptionedImages, recognise
+from scratchgen.data.shapes import ATTRIBUTES, COUNTS, CaptionedImages, recognise, shifts
 from scratchgen.metrics.classifier import FeatureClassifier
 
 ROWS = 10  # test images of each value that are moved to each other one
 STRENGTH = 1.5  # chosen for digits, on validation rows, from 1, 1.25 ... 2.5
 TRAINING_IMAGES = 10_000  # that a direction of digits is taken from
-SCENES = 20_000  # likewise of shapes, about 28 for each mask and colour
+SCENES = 10_000  # likewise of shapes, about 125 for each kind, size and colour
+EDITS = 560  # of each attribute of shapes
 EDITED = ("colour", "size")  # attributes of shapes
 
 NAMES = list(ATTRIBUTES)
-MASK = [NAMES.index(name) for name in ("shape", "size", "position")]
+OUTLINE = [NAMES.index(name) for name in ("shape", "size")]
 FILL = [NAMES.index(name) for name in ("colour", "background")]
 
 
@@ -47,13 +49,13 @@ class Editor(Protocol):
 def means_of(recipe: Editor, rows: Images, values: IntArray) -> Tensor:
     """Mean latents (values, D) of the images that have each value 0, 1, ... of an attribute."""
     part = slice(0, TRAINING_IMAGES)
-    z, own = recipe.encode(rows.x[part], rows.labels[part]), values[part]
-    return sg.stack([z[np.flatnonzero(own == value)].mean(0) for value in range(int(values.max()) + 1)])
+    z = recipe.encode(rows.x[part], rows.labels[part])
+    return sg.stack([z[np.flatnonzero(values[part] == value)].mean(0) for value in range(int(values.max()) + 1)])
 
 
-def moves(values: IntArray, count: int) -> tuple[IntArray, IntArray]:
-    """For all ordered pairs of values: ``ROWS`` rows that have the first, and the second."""
-    chosen = [np.flatnonzero(values == own)[:ROWS] for own in range(count)]
+def moves(values: IntArray, count: int, each: int = ROWS) -> tuple[IntArray, IntArray]:
+    """For all ordered pairs of values: ``each`` rows that have the first, and the second."""
+    chosen = [np.flatnonzero(values == own)[:each] for own in range(count)]
     pairs = [(own, other) for own in range(count) for other in range(count) if other != own]
     rows = np.concatenate([chosen[own] for own, _ in pairs])
     return rows, np.concatenate([np.full(len(chosen[own]), other) for own, other in pairs])
@@ -86,7 +88,8 @@ def draw_flips(recipe: Editor, path: Path, train: Images, test: Images, classes:
 
 
 class SceneMeans:
-    """Mean latents of scenes: for each mask, a least-squares fit by the colour and the background.
+    """Mean latents of scenes in the middle: for each kind and size of shape, a least-squares fit by the colour and the
+    background.
 
     A picture is a sum of what its colour and what its background bring, too. So scenes that training never showed have
     a mean as well, and each mean is of more images than show the very scene.
@@ -94,21 +97,32 @@ class SceneMeans:
 
     def __init__(self, recipe: Editor, rows: CaptionedImages) -> None:
         part = slice(0, SCENES)
-        z, attributes = recipe.encode(rows.x[part], rows.labels[part]).numpy(force=True), rows.attributes[part]
-        masks, fill = _masks(attributes), _one_hot(attributes)
-        self.effects = np.zeros((masks.max() + 1, fill.shape[1], z.shape[1]), np.float32)
-        for mask in np.unique(masks):
-            own = masks == mask
-            self.effects[mask] = np.linalg.lstsq(fill[own], z[own], rcond=None)[0]
+        x, self.attributes = rows.x[part], rows.attributes[part]
+        self.latents = recipe.encode(rolled(x, -shifts(x)), rows.labels[part]).numpy(force=True)
+        outlines, fill = _outlines(self.attributes), _one_hot(self.attributes)
+        self.effects = np.zeros((outlines.max() + 1, fill.shape[1], self.latents.shape[1]), np.float32)
+        for outline in np.unique(outlines):
+            own = outlines == outline
+            self.effects[outline] = np.linalg.lstsq(fill[own], self.latents[own], rcond=None)[0]
 
     def __call__(self, attributes: IntArray) -> np.ndarray:
         """(n, D), of scenes (n, 5)."""
-        return np.einsum("nk,nkd->nd", _one_hot(attributes), self.effects[_masks(attributes)])
+        return np.einsum("nk,nkd->nd", _one_hot(attributes), self.effects[_outlines(attributes)])
+
+    def of_values(self, column: int) -> np.ndarray:
+        """(values, D), of all scenes that have each value of an attribute."""
+        own = self.attributes[:, column]
+        return np.stack([self.latents[own == value].mean(0) for value in range(COUNTS[column])])
 
 
-def _masks(attributes: IntArray) -> IntArray:
-    """The number of each scene's mask."""
-    return np.ravel_multi_index([attributes[:, i] for i in MASK], [COUNTS[i] for i in MASK])
+def rolled(images: np.ndarray, by: IntArray) -> np.ndarray:
+    """Images (n, C, H, W), each moved down and right by ``by`` (n, 2) pixels, round the edges."""
+    return np.stack([np.roll(x, way, (1, 2)) for x, way in zip(images, by)])
+
+
+def _outlines(attributes: IntArray) -> IntArray:
+    """The number of each scene's kind and size of shape."""
+    return np.ravel_multi_index([attributes[:, i] for i in OUTLINE], [COUNTS[i] for i in OUTLINE])
 
 
 def _one_hot(attributes: IntArray) -> np.ndarray:
@@ -116,27 +130,32 @@ def _one_hot(attributes: IntArray) -> np.ndarray:
     return np.concatenate([np.eye(COUNTS[i], dtype=np.float32)[attributes[:, i]] for i in FILL], 1)
 
 
+def _edited(recipe: Editor, x: np.ndarray, labels: IntArray, way: np.ndarray) -> np.ndarray:
+    """Images (n, C, H, W), each moved by its own ``way`` (n, D) in the latents, as it looks in the middle."""
+    by = shifts(x)
+    z = recipe.encode(rolled(x, -by), labels)
+    return rolled(recipe.decode(z + sg.as_tensor(way, dtype=z.dtype, device=z.device), labels), by)
+
+
 def attribute_edits(recipe: Editor, train: CaptionedImages, test: CaptionedImages) -> dict[str, float]:
     """Of shapes, by what inverting the renderer finds: ``edit_<attribute>``, the share whose attribute became the
     wanted one, and ``edit_<attribute>_others``, the share of which any other attribute changed.
 
-    ``global_<attribute>`` and its ``_others`` are the same for one direction from value to value, whatever the mask.
+    ``global_<attribute>`` and its ``_others`` are the same for one direction from value to value, whatever the shape.
     """
     scenes, found = SceneMeans(recipe, train), dict[str, float]()
     for name in EDITED:
         column = NAMES.index(name)
-        rows, end = moves(test.attributes[:, column], COUNTS[column])
+        count = COUNTS[column]
+        rows, end = moves(test.attributes[:, column], count, EDITS // (count * (count - 1)))
         before = test.attributes[rows]
-        wanted = _with(before, column, end)
-        means = means_of(recipe, train, train.attributes[:, column]).numpy(force=True)
-        z = recipe.encode(test.x[rows], test.labels[rows])
+        means = scenes.of_values(column)
         ways = {
-            "edit": scenes(wanted) - scenes(before),
-            "global": STRENGTH * (means[end] - means[before[:, column]]),
+            "edit": scenes(_with(before, column, end)) - scenes(before),
+            "global": means[end] - means[before[:, column]],
         }
         for key, way in ways.items():
-            images = recipe.decode(z + sg.as_tensor(way, dtype=z.dtype, device=z.device), test.labels[rows])
-            after = recognise(images).attributes
+            after = recognise(_edited(recipe, test.x[rows], test.labels[rows], way)).attributes
             found[f"{key}_{name}"] = float((after[:, column] == end).mean())
             found[f"{key}_{name}_others"] = float(np.delete(after != before, column, 1).any(1).mean())
     return found
@@ -150,13 +169,11 @@ def _with(attributes: IntArray, column: int, values: IntArray | int) -> IntArray
 
 def draw_edits(recipe: Editor, path: Path, train: CaptionedImages, test: CaptionedImages, count: int = 8) -> None:
     """Test images, and what they become in each colour and each size."""
-    scenes, own = SceneMeans(recipe, train), test.attributes[:count]
-    z = recipe.encode(test.x[:count], test.labels[:count])
-    strips, names = [test.x[:count]], [""]
+    scenes, own, x, labels = SceneMeans(recipe, train), test.attributes[:count], test.x[:count], test.labels[:count]
+    strips, names = [x], [""]
     for attribute in EDITED:
         for value, name in enumerate(ATTRIBUTES[attribute]):
             way = scenes(_with(own, NAMES.index(attribute), value)) - scenes(own)
-            moved_there = z + sg.as_tensor(way, dtype=z.dtype, device=z.device)
-            strips.append(recipe.decode(moved_there, test.labels[:count]))
+            strips.append(_edited(recipe, x, labels, way))
             names.append(name)
     viz.film_strip(path, np.stack(strips, 1), names, title="moved to each colour and size")
