@@ -1,17 +1,15 @@
-"""The same DCGAN trained here and in PyTorch, one after the other: same initial weights, data, settings and number of
-steps. Prints the metrics of both, which should differ by their standard errors, and the seconds each took.
+"""The same DCGAN trained here and in PyTorch: same initial weights, data, settings and number of steps. The two take
+turns of some steps each, so that neighbours and the clock slow both alike; the ratio of times is the median over turns.
+Prints the metrics of both, which should differ by their standard errors.
 
-    python -m benchmarks quality --data mnist
+    python -m benchmarks quality --data mnist --json benchmarks/results/quality-mnist.json
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
-import tempfile
 import time
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,12 @@ from scratchgen.recipes.adversarial import NOISE
 from scratchgen.recipes.gan import GANRecipe
 from scratchgen.recipes.judges import judge_of
 
+from . import machine, paired, results
+from .worker import OURS, Worker
+
 SHOWN = ("fd", "nfd", "one_nn", "c2st", "coverage", "memorisation", "class_min_ratio")
+LIBRARIES = (OURS, "torch channels-last")
+TURN = 50  # steps
 
 
 def recipe_of(name: str, steps: int, seed: int) -> GANRecipe:
@@ -33,13 +36,36 @@ def recipe_of(name: str, steps: int, seed: int) -> GANRecipe:
     return GANRecipe(replace(config, steps=steps or config.steps), data.load(name), sg.cpu, seed)
 
 
-def ours(recipe: GANRecipe) -> tuple[np.ndarray, float]:
-    """Samples after training, and its seconds."""
-    start = time.perf_counter()
-    for _ in range(recipe.config.steps):
-        recipe.step()
-    seconds = time.perf_counter() - start
-    return recipe.sample(recipe.judge.samples, Generator(NOISE))["samples"], seconds
+class Trainer(ABC):
+    """One library's training. A recipe gives initial weights, batches and settings."""
+
+    def __init__(self, recipe: GANRecipe) -> None:
+        self.recipe = recipe
+
+    def train(self, count: int) -> float:
+        """Take ``count`` steps; the seconds they took."""
+        start = time.perf_counter()
+        for _ in range(count):
+            self.step()
+        return time.perf_counter() - start
+
+    @abstractmethod
+    def step(self) -> object:
+        """One step of the discriminator and one of the generator."""
+
+    @abstractmethod
+    def samples(self) -> np.ndarray:
+        """As many as the judge wants, of the averaged generator, in [0, 1]."""
+
+
+class Ours(Trainer):
+    """The recipe itself."""
+
+    def step(self) -> object:
+        return self.recipe.step()
+
+    def samples(self) -> np.ndarray:
+        return self.recipe.sample(self.recipe.judge.samples, Generator(NOISE))["samples"]
 
 
 def torch_networks(recipe: GANRecipe) -> tuple[Any, Any]:
@@ -67,42 +93,64 @@ def torch_networks(recipe: GANRecipe) -> tuple[Any, Any]:
     return generator, discriminator
 
 
-def torchs(recipe: GANRecipe, seed: int) -> tuple[np.ndarray, float]:
-    """The same of PyTorch: the recipe gives initial weights, batches and settings, and takes no step."""
-    import torch
-    from torch.nn import functional as F
+class Torchs(Trainer):
+    """The same in PyTorch, channels-last and with fused Adam, its fastest here; the recipe takes no step."""
 
-    config, (generator, discriminator) = recipe.config, torch_networks(recipe)
-    betas = config.beta1, config.beta2
-    optimizers = [torch.optim.Adam(n.parameters(), config.learning_rate, betas) for n in (generator, discriminator)]
-    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, recipe._rate) for optimizer in optimizers]
-    average = {name: value.clone() for name, value in generator.state_dict().items()}
-    draw = torch.Generator().manual_seed(seed)
-    start = time.perf_counter()
-    for step in range(config.steps):
-        real = torch.from_numpy(2 * next(recipe.batches)[0] - 1)
+    def __init__(self, recipe: GANRecipe, seed: int) -> None:
+        import torch
+
+        super().__init__(recipe)
+        config = recipe.config
+        self.networks = tuple(n.to(memory_format=torch.channels_last) for n in torch_networks(recipe))
+        betas = config.beta1, config.beta2
+        self.optimizers = [
+            torch.optim.Adam(n.parameters(), config.learning_rate, betas, fused=True) for n in self.networks
+        ]
+        self.schedules = [torch.optim.lr_scheduler.LambdaLR(o, recipe._rate) for o in self.optimizers]
+        self.average = [p.detach().clone() for p in self.networks[0].parameters()]
+        self.draws = torch.Generator().manual_seed(seed)
+        self.steps = 0
+
+    def step(self) -> object:
+        import torch
+        from torch.nn import functional as F
+
+        generator, discriminator = self.networks
+        real = torch.from_numpy(self.recipe._real()[0].numpy())
         with torch.no_grad():
-            fake = generator(torch.randn(len(real), config.latent, generator=draw))
+            fake = self._generated(len(real))
         on_real, on_fake = discriminator(real), discriminator(fake)
-        loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
-        optimizers[1].zero_grad()
-        loss.backward()
-        optimizers[1].step()
-        loss = F.softplus(-discriminator(generator(torch.randn(len(real), config.latent, generator=draw)))).mean()
-        optimizers[0].zero_grad()
-        loss.backward()
-        optimizers[0].step()
-        decay = min(config.average, (1 + step) / (10 + step))
-        parameters = dict(generator.named_parameters())
-        for name, value in generator.state_dict().items():
-            average[name].copy_(average[name].lerp(value, 1 - decay) if name in parameters else value)
-        for schedule in schedules:
+        self._update(1, F.softplus(-on_real).mean() + F.softplus(on_fake).mean())
+        self._update(0, F.softplus(-discriminator(self._generated(len(real)))).mean())
+        decay = min(self.recipe.config.average, (1 + self.steps) / (10 + self.steps))
+        with torch.no_grad():
+            for average, now in zip(self.average, generator.parameters(), strict=True):
+                average.lerp_(now, 1 - decay)
+        for schedule in self.schedules:
             schedule.step()
-    seconds = time.perf_counter() - start
-    generator.load_state_dict(average)
-    with torch.no_grad():
-        images = generator.eval()(torch.randn(recipe.judge.samples, config.latent, generator=draw))
-    return ((images.numpy() + 1) / 2).clip(0, 1), seconds
+        self.steps += 1
+        return self.steps
+
+    def _generated(self, count: int) -> Any:
+        import torch
+
+        return self.networks[0](torch.randn(count, self.recipe.config.latent, generator=self.draws))
+
+    def _update(self, which: int, loss: Any) -> None:
+        self.optimizers[which].zero_grad()
+        loss.backward()
+        self.optimizers[which].step()
+
+    def samples(self) -> np.ndarray:
+        import torch
+
+        generator = self.networks[0]
+        with torch.no_grad():
+            for average, now in zip(self.average, generator.parameters(), strict=True):
+                now.copy_(average)
+            generator.eval()
+            images = self._generated(self.recipe.judge.samples)
+        return ((images.numpy() + 1) / 2).clip(0, 1)
 
 
 def _copy(source: Any, target: Any) -> None:
@@ -113,6 +161,33 @@ def _copy(source: Any, target: Any) -> None:
     target.load_state_dict(state)
 
 
+class QualityBench:
+    """What a worker process of ``quality`` holds; ``Worker`` calls these methods."""
+
+    def __init__(self, library: str) -> None:
+        self.library = library
+        self.trainer: Trainer | None = None
+
+    def open(self, name: str, steps: int, seed: int) -> None:
+        """Build the networks."""
+        recipe = recipe_of(name, steps, seed)
+        self.trainer = Ours(recipe) if self.library == OURS else Torchs(recipe, seed)
+
+    def train(self, count: int) -> float:
+        """Seconds of ``count`` further steps."""
+        assert self.trainer is not None
+        return self.trainer.train(count)
+
+    def samples(self) -> np.ndarray:
+        """Samples of the averaged generator."""
+        assert self.trainer is not None
+        return self.trainer.samples()
+
+    def version(self) -> str:
+        """Of the library."""
+        return machine.versions()[self.library.split()[0]]
+
+
 def main(arguments: list[str]) -> int:
     """Train in both libraries, a process each, and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks quality", description=__doc__)
@@ -120,36 +195,55 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=0, help="training steps (default: the preset's)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="of each library (default: 2)")
-    parser.add_argument("--only", choices=("scratchgen", "torch"), help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path, help="a file for the figures; a table goes beside it")
     options = parser.parse_args(arguments)
-    if options.only:
-        recipe = recipe_of(options.data, options.steps, options.seed)
-        samples, seconds = ours(recipe) if options.only == "scratchgen" else torchs(recipe, options.seed)
-        np.savez(options.out, samples=samples, seconds=seconds)
-        return 0
-    judge, found = judge_of(data.load(options.data)), {}
-    with tempfile.TemporaryDirectory() as folder:
-        for library in ("scratchgen", "torch"):
-            out = Path(folder) / f"{library}.npz"
-            threads = {name: str(options.threads) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
-            command = [sys.executable, "-m", "benchmarks", "quality", *arguments, "--only", library, "--out", str(out)]
-            subprocess.run(command, check=True, env=dict(os.environ) | threads)
-            with np.load(out) as file:
-                found[library] = judge.evaluate(file["samples"]) | {"seconds": float(file["seconds"])}
-    print(table(found))
+    steps = options.steps or GANRecipe.configure("tiny", options.data).steps
+    seconds: dict[str, list[float]] = {library: [] for library in LIBRARIES}
+    workers = {library: Worker(library, options.threads, "quality") for library in LIBRARIES}
+    try:
+        for worker in workers.values():
+            worker.call("open", options.data, steps, options.seed)
+        for done in range(0, steps, TURN):
+            for library in LIBRARIES[:: 1 if done // TURN % 2 else -1]:  # each begins every other round
+                seconds[library].append(workers[library].call("train", min(TURN, steps - done)))
+        drawn = {library: worker.call("samples") for library, worker in workers.items()}
+    finally:
+        for worker in workers.values():
+            worker.end()
+    judge = judge_of(data.load(options.data))
+    found = {library: judge.evaluate(samples) for library, samples in drawn.items()}
+    header = machine.header(options.threads) | {"data": options.data, "steps": steps, "seed": options.seed}
+    text = table(found, seconds, header)
+    print(text)
+    if options.json:
+        rows = [{"library": k, "metrics": found[k], "seconds": seconds[k]} for k in LIBRARIES]
+        results.write({"suite": "quality", "header": header, "rows": rows}, options.json)
+        options.json.with_suffix(".md").write_text(text + "\n")
     return 0
 
 
-def table(found: dict[str, dict[str, float]]) -> str:
-    """A row for each metric, a column for each library."""
-    lines = [f"{'':18}" + "".join(f"{library:>20}" for library in found)]
-    for key in (*SHOWN, "seconds"):
+def table(found: dict[str, dict[str, float]], seconds: dict[str, list[float]], header: dict[str, Any]) -> str:
+    """A row for each metric, a column for each library, in Markdown; the ratio of times below."""
+    lines = [
+        f"# The DCGAN here and in PyTorch: {header['data']}, {header['steps']} steps, seed {header['seed']}",
+        "",
+        "|" + "|".join(f" {cell} " for cell in ("", *found)) + "|",
+        "|" + "---|" * (1 + len(found)),
+    ]
+    for key in SHOWN:
         cells = []
         for metrics in found.values():
             error = metrics.get(f"{key}_se")
             cells.append(f"{metrics[key]:.4g}" + (f" ± {error:.2g}" if error is not None else ""))
-        lines.append(f"{key:18}" + "".join(f"{cell:>20}" for cell in cells))
-    lines.append(f"PyTorch's time / ours: {found['torch']['seconds'] / found['scratchgen']['seconds']:.2f}")
+        lines.append("|" + "|".join(f" {cell} " for cell in (f"`{key}`", *cells)) + "|")
+    lines.append("| seconds | " + " | ".join(f"{sum(seconds[library]):.0f}" for library in found) + " |")
+    # The first turn holds imports and compilation.
+    ours, theirs = (np.array(seconds[library][1:] or seconds[library]) for library in LIBRARIES)
+    ratio = paired.ratio(theirs, ours)
+    lines += [
+        "",
+        f"PyTorch's time / ours: {ratio}, median over turns of {TURN} steps and its 95 % interval; "
+        f"{header['threads']} thread{'s' * (header['threads'] != 1)} each, {header['cpu']}, "
+        f"load {header['load'][0]:.1f}, commit {header['git'] or 'none'}, {header['date'][:10]}.",
+    ]
     return "\n".join(lines)
-

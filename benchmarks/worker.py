@@ -1,8 +1,8 @@
 """A worker process: one library in one memory layout, blocked on a pipe until it is its turn.
 
-The driver's ``Worker`` calls the methods of a ``Bench`` or a ``StepBench`` in it. Between turns the process is stopped
-(SIGSTOP): threads that spin while they wait for work, as OpenMP's do by default, would take the core from the library
-whose turn it is. So each library can keep its own way of waiting, which is part of its speed.
+The driver's ``Worker`` calls the methods of a ``Bench``, ``StepBench`` or ``QualityBench`` in it. Between turns the
+process is stopped (SIGSTOP): threads that spin while they wait for work, as OpenMP's do by default, would take the core
+from the library whose turn it is. So each library can keep its own way of waiting, which is part of its speed.
 """
 
 from __future__ import annotations
@@ -130,6 +130,10 @@ def make_library(name: str, threads: int) -> Any:
 
 def make_bench(name: str, bench: str, threads: int) -> Any:
     """What a worker process holds."""
+    if bench == "quality":
+        from .quality import QualityBench
+
+        return QualityBench(name)
     if name == "jax":  # has no other way to say how many threads: it takes as many as there are cores for it
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     library = make_library(name, threads)

@@ -1,6 +1,9 @@
-"""The DCGAN of the benchmark of quality is the recipe's."""
+"""The benchmark of quality: the DCGAN in PyTorch is the recipe's, and takes its turns beside it."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,14 +26,43 @@ def test_both_libraries_begin_with_the_same_networks() -> None:
     np.testing.assert_allclose(discriminator(torch.from_numpy(x)).detach().numpy(), judged, atol=1e-5)
 
 
-def test_training_and_table() -> None:
-    found = {}
-    for library in ("scratchgen", "torch"):
-        recipe = quality.recipe_of("digits", 2, 0)
-        samples, seconds = quality.ours(recipe) if library == "scratchgen" else quality.torchs(recipe, 0)
-        assert samples.shape == (recipe.judge.samples, 1, 8, 8)
-        assert 0 <= samples.min() < samples.max() <= 1
-        found[library] = {"fd": 1.5, "fd_se": 0.1} | dict.fromkeys(quality.SHOWN[1:], 0.5) | {"seconds": seconds}
-    text = quality.table(found)
-    assert "1.5 ± 0.1" in text
-    assert f"PyTorch's time / ours: {found['torch']['seconds'] / found['scratchgen']['seconds']:.2f}" in text
+def test_a_step_of_pytorch_is_the_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the same noise come the same networks and the same averaged generator."""
+    ours, recipe = quality.Ours(quality.recipe_of("mnist-5k", 3, 0)), quality.recipe_of("mnist-5k", 3, 0)
+    config = recipe.config
+    theirs = quality.Torchs(recipe, 0)
+    draws = np.random.default_rng(0).standard_normal((6, config.batch_size, config.latent)).astype(np.float32)
+    noise = {"ours": iter(draws), "theirs": iter(draws)}
+    monkeypatch.setattr(ours.recipe, "_noise", lambda count: sg.as_tensor(next(noise["ours"])))
+    monkeypatch.setattr(torch, "randn", lambda *_, **__: torch.from_numpy(next(noise["theirs"])))
+    for trainer in (ours, theirs):
+        assert trainer.train(3) > 0
+        assert trainer.recipe.average is not None
+    names = [name for name, _ in ours.recipe.model.named_parameters()]
+    ours_average = [ours.recipe.average.average[name] for name in names]
+    pairs = [
+        (ours_average, theirs.average),
+        (ours.recipe.model.parameters(), theirs.networks[0].parameters()),
+        (ours.recipe.opponent.parameters(), theirs.networks[1].parameters()),
+    ]
+    for mine, others in pairs:
+        for a, b in zip(mine, others, strict=True):
+            difference = abs(a.numpy(force=True) - b.detach().numpy())
+            assert difference.mean() < 1e-3 * config.learning_rate  # Adam may turn a gradient of almost 0 around
+    monkeypatch.undo()
+    assert theirs.samples().shape == (theirs.recipe.judge.samples, 1, 28, 28)
+
+
+def test_both_train_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "quality.json"
+    arguments = ["--data", "digits", "--steps", "60", "--threads", "1", "--json", str(out)]
+    assert quality.main(arguments) == 0
+    found = json.loads(out.read_text())
+    assert [row["library"] for row in found["rows"]] == list(quality.LIBRARIES)
+    assert [len(row["seconds"]) for row in found["rows"]] == [2, 2]  # 50 steps and 10
+    assert all(0 < row["metrics"]["fd"] < 200 for row in found["rows"])
+    text = out.with_suffix(".md").read_text()
+    assert text == capsys.readouterr().out
+    assert "digits, 60 steps, seed 0" in text
+    ratio = found["rows"][1]["seconds"][1] / found["rows"][0]["seconds"][1]
+    assert f"PyTorch's time / ours: {ratio:.2f} " in text

@@ -30,6 +30,7 @@ class GANConfig(AdversarialConfig):
     smooth: float = setting(0.0, "one-sided label smoothing: real samples' target is 1 minus this")
     instance_noise: float = setting(0.0, "standard deviation of noise on all that the discriminator sees")
     norm: Literal["none", "batch", "layer", "instance", "spectral"] = setting("batch", "of the discriminator")
+    gain: float = setting(1.0, "factor of the discriminator's logits; with norm=spectral its Lipschitz bound")
     packed: int = setting(1, "samples that the discriminator judges together (PacGAN)")
 
 
@@ -87,7 +88,7 @@ class GANRecipe(AdversarialRecipe):
         """D's logits, of noisy samples in packs. Real and generated ones come in batches of their own."""
         if self.config.instance_noise:
             x = x + self.config.instance_noise * sg.randn(x.shape, generator=self.generator, device=self.device)
-        return self.opponent(pack(x, self.config.packed))
+        return self.config.gain * self.opponent(pack(x, self.config.packed))
 
     def opponent_loss(self, real: Tensor, fake: Tensor, label: Tensor) -> tuple[Tensor, dict[str, float]]:
         on_real, on_fake = self._logits(real), self._logits(fake)
