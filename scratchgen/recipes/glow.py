@@ -46,6 +46,12 @@ class GlowRecipe(FlowRecipe):
     presets: ClassVar[Mapping[str, Mapping[str, GlowConfig]]] = {
         "tiny": {
             "digits": GlowConfig(steps=450, dropout=0.1, weight_decay=3e-3, depth=8, width=96, optimizer="adamw"),
+            # Few grey levels and a volume that couplings do not change, as in the paper's pictures: the inverse stays
+            # tame where an edit leads. Few previews, for which thousands of images are encoded.
+            "shapes": GlowConfig(
+                steps=900, batch_size=32, learning_rate=2e-3, levels=3, depth=6, width=64, coupling="additive", bits=5,
+                pixels="centre", clip_gradients=10.0, evaluate_every=300,
+            ),
             "*": GlowConfig(steps=3000, batch_size=64, width=64, pixels="centre"),
         },
         # The paper's settings for CIFAR-10: 32 steps in a level, 512 channels, Adamax 1e-3; its three levels where the
