@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scratchgen as sg
-from scratchgen.kernels.conv2d import direct, direct_loops, reference
+from scratchgen.kernels.conv2d import direct, direct_loops, few, reference
 from scratchgen.testing import check_grad
 
 BOUND = 2e-6  # largest error relative to the largest value
@@ -182,3 +182,36 @@ def test_steps_of_the_ladder(impl):
     assert max(c.error for c in found) < BOUND
     x, w, _, how = problem()
     assert sg.kernels.select("conv2d", "cpu", (x, w, None), {"size": (10, 10), **how}).impl not in ("naive", "blocked")
+
+
+def test_few_channels_of_many_do_not_depend_on_threads_either():
+    rng = np.random.default_rng(0)
+    x, w, y = (rng.standard_normal(s).astype(np.float32) for s in ((25, 40, 14, 14), (3, 40, 3, 3), (25, 3, 14, 14)))
+    how = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
+    turned = w.transpose(1, 0, 2, 3)
+    assert sg.kernels.select("conv2d", "cpu", (x, w, None), {"size": (14, 14), **how}).impl == "few"
+
+    def everything():
+        return (
+            few.conv2d(x, w, w[:, 0, 0, 0], size=(14, 14), **how),
+            few.conv2d_input(x, turned, None, size=(14, 14), **how),
+            *few.conv2d_weight_bias(x, y, size=(3, 3), **how),
+        )
+
+    many = everything()
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        one = everything()
+    finally:
+        numba.set_num_threads(threads)
+    for a, b in zip(many, one, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_infinity_is_seen_by_the_taps_that_reach_it_alone():
+    x, w = np.zeros((25, 40, 14, 14), np.float32), np.ones((2, 40, 3, 3), np.float32)
+    x[3, 5, 0, 13] = np.inf
+    y = few.conv2d(x, w, None, size=(14, 14), stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1)
+    assert np.isposinf(y[3, :, :2, 12:]).all()
+    assert (~np.isfinite(y)).sum() == 8

@@ -9,6 +9,7 @@ provide("scratchgen.kernels.conv2d.winograd", "cpu", "conv2d", "conv2d_residual"
 provide("scratchgen.kernels.conv2d.direct", "cpu", "conv2d", *_DERIVATIVES)
 provide("scratchgen.kernels.conv2d.gemm", "cpu", "conv2d", *_DERIVATIVES)
 provide("scratchgen.kernels.conv2d.pixels", "cpu", "conv2d_weight", "conv2d_weight_bias")
+provide("scratchgen.kernels.conv2d.few", "cpu", "conv2d", *_DERIVATIVES)
 provide("scratchgen.kernels.conv2d.whole", "cpu", "conv2d", "conv2d_input", "conv2d_weight")
 provide("scratchgen.kernels.conv2d.ladder", "cpu", "conv2d")
 for _device in ("cuda", "emu"):
