@@ -54,6 +54,9 @@ class RBMConfig(Config):
     l1: float = setting(0.0, "L1 decay of the weights")
     sparsity: float = setting(0.1, "mean activity that sparsity_cost asks of hidden units")
     sparsity_cost: float = setting(0.0, "weight of the cross-entropy to that activity")
+    visible_bias: Literal["data", "zero"] = setting(
+        "data", "where visible biases start: where they alone give the data's means, or at 0"
+    )
     hidden_bias: float = setting(-1.0, "where hidden biases start")
     spread: float = setting(0.01, "standard deviation of the weights at the start")
     annealing_chains: int = setting(500, "evaluation: chains of annealed importance sampling")
@@ -134,7 +137,8 @@ class RBMRecipe(Recipe):
         ).to(device)
         self.base = self._base(rows)
         mean = self.base if self.gaussian else sg.sigmoid(self.base)
-        self.model.start_at(mean)
+        if config.visible_bias == "data":
+            self.model.start_at(mean)
         if config.centre:
             self.model.centre(mean[None])
         self.chains: Chains | None = None
