@@ -73,9 +73,11 @@ def torch_networks(recipe: GANRecipe) -> tuple[Any, Any]:
     from torch import nn
 
     config, (channels, height, width), wide = recipe.config, recipe.dataset.shape, recipe.config.width
+    dense, first = config.hidden, config.hidden or config.latent
     generator = nn.Sequential(
-        nn.Unflatten(1, (config.latent, 1, 1)),
-        nn.ConvTranspose2d(config.latent, 2 * wide, (height // 4, width // 4), bias=False),
+        *([nn.Linear(config.latent, dense, bias=False), nn.BatchNorm1d(dense), nn.ReLU()] if dense else []),
+        nn.Unflatten(1, (first, 1, 1)),
+        nn.ConvTranspose2d(first, 2 * wide, (height // 4, width // 4), bias=False),
         nn.BatchNorm2d(2 * wide), nn.ReLU(),
         nn.ConvTranspose2d(2 * wide, wide, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(),
         nn.ConvTranspose2d(wide, channels, 4, stride=2, padding=1), nn.Tanh(),
@@ -85,11 +87,16 @@ def torch_networks(recipe: GANRecipe) -> tuple[Any, Any]:
         nn.Conv2d(wide, 2 * wide, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(2 * wide), nn.LeakyReLU(0.2),
         nn.Flatten(),
     )  # fmt: skip
-    discriminator = nn.Sequential(body, nn.Linear(recipe.opponent.body.features, 1), nn.Flatten(0))
+    features = recipe.opponent.body.features
+    head = nn.Sequential(
+        *([nn.Linear(features, dense, bias=False), nn.BatchNorm1d(dense), nn.LeakyReLU(0.2)] if dense else []),
+        nn.Linear(dense or features, 1),
+    )
+    discriminator = nn.Sequential(body, head, nn.Flatten(0))
     model: Any = recipe.model
     _copy(model.layers, generator)
     _copy(recipe.opponent.body.layers, body)
-    _copy(recipe.opponent.head, discriminator[1])
+    _copy(recipe.opponent.head, head)
     return generator, discriminator
 
 

@@ -20,7 +20,7 @@ from scratchgen.recipes.judges import ImageJudge, PointJudge, StackedJudge, judg
 SMALL: dict[str, Any] = {"steps": 40, "width": 8, "batch_size": 32, "latent": 4}
 KINDS = [
     ("gan", "ring8", {"packed": 2}),
-    ("gan", "digits", {"norm": "batch", "instance_noise": 0.1, "smooth": 0.1}),
+    ("gan", "digits", {"norm": "batch", "instance_noise": 0.1, "smooth": 0.1, "hidden": 16}),
     ("gan", "digits", {"network": "mlp", "norm": "spectral", "loss": "hinge", "gain": 3.0}),
     ("wgan", "moons", {"patience": False}),
     ("wgan-gp", "grid25", {}),

@@ -101,10 +101,29 @@ def test_dcgan_has_its_shapes_weights_and_range() -> None:
     assert discriminator(images).shape == (8,)
 
 
-@pytest.mark.parametrize("norm", ["none", "layer", "instance", "spectral"])
-def test_critics_without_batch_norm_judge_samples_one_by_one(norm: str) -> None:
+def test_without_a_dense_layer_distant_windows_of_an_image_are_judged_apart() -> None:
+    """Changes in opposite corners then add up in the logit; hidden units see them together."""
     sg.manual_seed(0)
-    critic = ImageDiscriminator((1, 8, 8), 4, norm).eval()
+    generator = Generator(1)
+    x = sg.rand(1, 1, 28, 28, generator=generator)
+    here, there = sg.zeros(1, 1, 28, 28), sg.zeros(1, 1, 28, 28)
+    here[..., :6, :6] = 1
+    there[..., -6:, -6:] = 1
+    for hidden, together in ((0, False), (32, True)):
+        judge = ImageDiscriminator((1, 28, 28), 8, "none", hidden=hidden)
+        both, first, second, none = (judge(x + change) for change in (here + there, here, there, 0 * here))
+        change = abs((first - none).item())
+        assert change > 1e-4
+        assert (abs((both - first - second + none).item()) > 1e-3 * change) == together
+        images = ImageGenerator((1, 28, 28), 16, 8, hidden)(sg.randn(4, 16))
+        assert images.shape == (4, 1, 28, 28)
+
+
+@pytest.mark.parametrize("hidden", [0, 6])
+@pytest.mark.parametrize("norm", ["none", "layer", "instance", "spectral"])
+def test_critics_without_batch_norm_judge_samples_one_by_one(norm: str, hidden: int) -> None:
+    sg.manual_seed(0)
+    critic = ImageDiscriminator((1, 8, 8), 4, norm, hidden=hidden).eval()
     x = sg.rand(5, 1, 8, 8)
     alone = sg.cat([critic(x[i : i + 1]) for i in range(5)])
     np.testing.assert_allclose(critic(x).numpy(force=True), alone.numpy(force=True), rtol=1e-5, atol=1e-6)

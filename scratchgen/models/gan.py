@@ -98,17 +98,21 @@ def mlp(widths: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU, sp
 class ImageGenerator(nn.Module):
     """DCGAN's generator (Radford et al. 2016): noise to an image in [-1, 1], by transposed convolutions only.
 
-    z becomes ``4 H/4 W/4``-sized features ``2 width`` wide, and each of two transposed 4x4 convolutions of stride 2
-    doubles them. Batch norm and ReLU after all but the last, whose tanh bounds the pixels.
+    z becomes ``H/4 W/4``-sized features ``2 width`` wide, and each of two transposed 4x4 convolutions of stride 2
+    doubles them. Batch norm and ReLU after all but the last, whose tanh bounds the pixels. ``hidden``: units of a dense
+    layer before the first, which lets distant parts of an image agree (InfoGAN's networks for MNIST, Chen et al. 2016,
+    appendix C.1); 0: none.
     """
 
-    def __init__(self, shape: Sequence[int], latent: int, width: int) -> None:
+    def __init__(self, shape: Sequence[int], latent: int, width: int, hidden: int = 0) -> None:
         super().__init__()
         base = halved(shape, 2, "ImageGenerator")
         self.latent = latent
+        dense = [nn.Linear(latent, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()] if hidden else []
         self.layers = nn.Sequential(
-            nn.Unflatten(1, (latent, 1, 1)),
-            nn.ConvTranspose2d(latent, 2 * width, base, bias=False),
+            *dense,
+            nn.Unflatten(1, (hidden or latent, 1, 1)),
+            nn.ConvTranspose2d(hidden or latent, 2 * width, base, bias=False),
             nn.BatchNorm2d(2 * width),
             nn.ReLU(),
             nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1, bias=False),
@@ -153,14 +157,29 @@ class ImageFeatures(nn.Module):
 
 
 class ImageDiscriminator(nn.Module):
-    """DCGAN's discriminator: strided convolutions with LeakyReLU(0.2), one logit for an image (or for a pack)."""
+    """DCGAN's discriminator: strided convolutions with LeakyReLU(0.2), one logit for an image (or for a pack).
 
-    def __init__(self, shape: Sequence[int], width: int, norm: Norm = "batch", packed: int = 1) -> None:
+    A logit that is linear in the features adds up what is seen of small windows; ``hidden`` units of a dense layer
+    between them see whole images, as InfoGAN's discriminator for MNIST does. 0: none.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], width: int, norm: Norm = "batch", packed: int = 1, hidden: int = 0
+    ) -> None:
         super().__init__()
         self.body = ImageFeatures((packed * shape[0], *shape[1:]), width, norm)
-        self.head = nn.Linear(self.body.features, 1)
+        layers: list[nn.Module] = []
+        if hidden:
+            layers.append(nn.Linear(self.body.features, hidden, bias=norm != "batch"))
+            layers += [nn.BatchNorm1d(hidden)] if norm == "batch" else []
+            layers += [nn.LayerNorm(hidden)] if norm == "layer" else []
+            layers.append(nn.LeakyReLU(0.2))
+        layers.append(nn.Linear(hidden or self.body.features, 1))
         if norm == "spectral":
-            nn.utils.spectral_norm(self.head)
+            for layer in layers:
+                if isinstance(layer, nn.Linear):
+                    nn.utils.spectral_norm(layer)
+        self.head = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.body(x)).flatten(0)
@@ -174,7 +193,7 @@ def dcgan_weights(model: nn.Module) -> None:
             nn.init.normal_(weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d) and module.weight is not None and module.bias is not None:
+        elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module.weight is not None and module.bias is not None:
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
 

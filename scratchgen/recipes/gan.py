@@ -11,6 +11,7 @@ import scratchgen as sg
 from scratchgen import Tensor, nn
 from scratchgen.models.gan import (
     ImageDiscriminator,
+    ImageGenerator,
     dcgan_weights,
     discriminator_loss,
     generator_loss,
@@ -31,6 +32,7 @@ class GANConfig(AdversarialConfig):
     instance_noise: float = setting(0.0, "standard deviation of noise on all that the discriminator sees")
     norm: Literal["none", "batch", "layer", "instance", "spectral"] = setting("batch", "of the discriminator")
     gain: float = setting(1.0, "factor of the discriminator's logits; with norm=spectral its Lipschitz bound")
+    hidden: int = setting(0, "images: units of a dense layer on both networks' narrow side, as InfoGAN has; 0: none")
     packed: int = setting(1, "samples that the discriminator judges together (PacGAN)")
 
 
@@ -68,6 +70,12 @@ class GANRecipe(AdversarialRecipe):
 
     config: GANConfig
 
+    def make_generator(self) -> nn.Module:
+        config = self.config
+        if self.is_image and config.network == "conv":
+            return ImageGenerator(self.dataset.shape, config.latent, config.width, config.hidden)
+        return super().make_generator()
+
     def build(self) -> tuple[nn.Module, nn.Module]:
         config, generator = self.config, self.make_generator()
         spectral = config.norm == "spectral"
@@ -79,7 +87,7 @@ class GANRecipe(AdversarialRecipe):
             pixels = config.packed * math.prod(shape)
             body = mlp((pixels, *hidden, 1), lambda: nn.LeakyReLU(0.2), spectral)
             return generator, nn.Sequential(nn.Flatten(), *body)
-        discriminator = ImageDiscriminator(shape, config.width, config.norm, config.packed)
+        discriminator = ImageDiscriminator(shape, config.width, config.norm, config.packed, config.hidden)
         for network in (generator, discriminator):
             dcgan_weights(network)
         return generator, discriminator
