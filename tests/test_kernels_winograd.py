@@ -142,15 +142,15 @@ def test_the_larger_tile_costs_the_stated_accuracy():
     assert np.linalg.norm(y - truth) / np.linalg.norm(truth) < 1e-6
 
 
-@pytest.mark.parametrize(("images", "size"), [(4, 20), (9, 14)])
-def test_one_thread_and_two_give_the_same_bits(images, size):
-    """Every block of tiles is one thread's own; sums over tiles are always taken in two halves."""
+@pytest.mark.parametrize(("images", "channels", "size"), [(4, 16, 20), (9, 16, 14), (9, 72, 8)])
+def test_one_thread_and_two_give_the_same_bits(images, channels, size):
+    """Every block of tiles is one thread's own; sums over tiles are one thread's too, or always taken in two halves."""
     before = numba.get_num_threads()
     if before < 2:
         pytest.skip("needs two threads")
     rng = np.random.default_rng(0)
-    x, y = (rng.standard_normal((images, 16, size, size)).astype(np.float32) for _ in range(2))
-    w = rng.standard_normal((16, 16, 3, 3)).astype(np.float32)
+    x, y = (rng.standard_normal((images, channels, size, size)).astype(np.float32) for _ in range(2))
+    w = rng.standard_normal((channels, channels, 3, 3)).astype(np.float32)
     how = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
     results = []
     for threads in (1, 2):

@@ -226,27 +226,20 @@ def _weigh(
     step, outs, ins, threads = stride[0], y.shape[1], x.shape[1], numba.get_num_threads()
     w = np.empty((outs, ins, *size), F4)
     plan = _plan_of_weight(len(x), y.shape[2:], -(-size[0] // step), step, ins, outs, threads)
-    work = workspace(threads * plan.scratch + plan.parts * plan.sums)
-    sums = work[threads * plan.scratch :]
+    work = workspace(plan.jobs * (plan.scratch + plan.sums))
+    sums = work[plan.jobs * plan.scratch :]
     totals, first, last = np.zeros((plan.parts, plan.wide), F4), channels_last(x), channels_last(y)
-    plan.loops.accumulate(
-        plane(first, step, -padding[0], -padding[1], size[0] % step),
-        plane(last, 1, 0, 0),
-        plan.grid,
-        plan.layout,
-        plan.depth,
-        sums.ctypes.data,
-        plan.sums,
-        totals.ctypes.data,
-        plan.wide,
-        plan.ones.ctypes.data if both else 0,
-        plan.parts,
-        work.ctypes.data,
-        plan.second,
-        plan.scratch,
-        threads,
-    )
-    plan.loops.finish(sums, plan.sums, plan.parts, w.reshape(-1), filter_of(w, step), plan.depth)
+    source, target = plane(first, step, -padding[0], -padding[1], size[0] % step), plane(last, 1, 0, 0)
+    filter, flat, bias = filter_of(w, step), w.reshape(-1), (totals.ctypes.data, plan.ones.ctypes.data if both else 0)
+    memory = (work.ctypes.data, plan.second, plan.scratch)
+    if plan.share:
+        tiles = (plan.grid, plan.layout)
+        plan.loops.weigh(source, target, *tiles, sums, plan.sums, *bias, flat, filter, plan.share, *memory)
+    else:
+        tiles = (plan.grid, plan.layout, plan.depth)
+        at = sums.ctypes.data
+        plan.loops.accumulate(source, target, *tiles, at, plan.sums, *bias, plan.wide, plan.parts, *memory, threads)
+        plan.loops.finish(sums, plan.sums, plan.parts, flat, filter, plan.depth)
     return w, totals[:, :outs].sum(0)
 
 
@@ -294,8 +287,9 @@ def _convolve(
 class Plan(NamedTuple):
     """How a product is done: by which loops, in which tiles, and the memory for it, in elements.
 
-    A thread has ``scratch``, of which M (for a weight gradient G) begins at ``second``. There are ``parts`` of the
-    tiles, and for each of them ``sums``. ``ones``: for each point, what all ones are the transform of.
+    A thread has ``scratch``, of which M (for a weight gradient G) begins at ``second``. ``ones``: for each point, what
+    all ones are the transform of. A weight gradient is made by so many ``jobs``, each with ``sums`` of its own: for
+    ``parts`` of the tiles, or by shares of so many input channels.
     """
 
     loops: Loops
@@ -306,8 +300,10 @@ class Plan(NamedTuple):
     ones: np.ndarray
     second: int
     scratch: int
-    parts: int = 0
+    jobs: int = 0
     sums: int = 0
+    parts: int = 1
+    share: int = 0
 
 
 @lru_cache(maxsize=1024)
@@ -329,13 +325,19 @@ def _plan_of_weight(images: int, size: Pair, taps: int, phases: int, ins: int, o
     ones = _ones(outputs, taps)
     depth, row, wide = phases**2 * ins, row_of(ins, phases), up(outs, LANES)
     unit = unit_of.py_func(grid)
-    parts = min(max(2, threads), grid.total // unit)  # always two, so that one thread and two add up in the same order
     most = min(max(TRANSFORMED // (len(ones) * (depth + outs)), 32), 96)
+    if 4 * grid.total < depth * len(ones) and ins >= 2 * LANES * max(2, threads):
+        # To transform y in each thread is less than to add up sums of both; and their order is always the same.
+        jobs, parts, share = threads, 1, up(-(-ins // threads), LANES)
+        depth, row = phases**2 * share, row_of(share, phases)
+    else:
+        parts, share = min(max(2, threads), grid.total // unit), 0  # two, so that one thread adds up as two do
+        jobs = max(threads, parts)
     grid = in_blocks(grid, -(-grid.total // unit // parts) * unit, 1, most)
     layout = Layout(row, spread(grid.block * row), spread(grid.block * wide), 0)
     second = len(ones) * layout.v
     scratch, sums = second + len(ones) * layout.m, len(ones) * up(depth, GROUP) * wide
-    return Plan(loops(outputs, taps), grid, layout, depth, wide, ones, second, scratch, parts, sums)
+    return Plan(loops(outputs, taps), grid, layout, depth, wide, ones, second, scratch, jobs, sums, parts, share)
 
 
 def _ones(outputs: int, taps: int) -> np.ndarray:

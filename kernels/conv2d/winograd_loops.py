@@ -31,6 +31,8 @@ from .winograd_places import (
     GROUP,
     KINDS,
     LINE,
+    Filter,
+    Plane,
     after,
     kind_of,
     phase_of,
@@ -50,6 +52,7 @@ class Loops(NamedTuple):
     convolve: Any
     accumulate: Any
     finish: Any
+    weigh: Any
 
 
 @cache
@@ -311,7 +314,7 @@ def _accumulate_part(x, y, grid, layout, depth, v, g, sums, totals, ones, start,
             k += vectors * LANES
 
 
-def _accumulate(x, y, grid, layout, depth, sums, size, totals, wide, ones, parts, work, g, step, threads):
+def _accumulate(x, y, grid, layout, depth, sums, size, totals, ones, wide, parts, work, g, step, threads):
     """The sums of each part of the tiles, ``size`` and ``wide`` elements apart; a thread takes part after part."""
     unit = unit_of(grid)
     units = grid.total // unit
@@ -363,6 +366,65 @@ def _finish(sums, size, parts, w, filter, depth):
         _finish_group(sums, size, parts, w, filter, depth, n * GROUP)
 
 
+def _weigh_share(x, y, grid, layout, sums, totals, ones, w, filter, start, stop, v, g):
+    """The filter's gradient for channels from ``start`` to ``stop`` of x: all tiles, and at once transformed back."""
+    channels = stop - start
+    depth = x.step * x.step * channels
+    part = Plane(
+        x.data + 4 * start,
+        x.height,
+        x.width,
+        channels,
+        x.by_image,
+        x.by_row,
+        x.by_column,
+        x.step,
+        x.top,
+        x.left,
+        x.odd,
+    )
+    _accumulate_part(part, y, grid, layout, depth, v, g, sums.ctypes.data, totals, ones, 0, grid.total)
+    here = Filter(
+        filter.outs,
+        channels,
+        filter.by_out,
+        filter.by_in,
+        filter.by_row,
+        filter.by_column,
+        filter.rows,
+        filter.columns,
+        filter.step,
+        filter.turned,
+    )
+    for first in range(0, depth, GROUP):
+        _finish_group(sums, 0, 1, w[start * filter.by_in :], here, depth, first)
+
+
+def _weigh(x, y, grid, layout, sums, size, totals, ones, w, filter, each, work, g, step):
+    """The filter's gradient into the flat w, by shares of ``each`` of the channels of x.
+
+    All shares transform all of y. The first adds up ``totals``.
+    """
+    for share in prange((x.channels + each - 1) // each):
+        start, v = share * each, work + 4 * share * step
+        stop = min(start + each, x.channels)
+        _weigh_share(
+            x,
+            y,
+            grid,
+            layout,
+            sums[share * size : (share + 1) * size],
+            totals,
+            ones if share == 0 else 0,
+            w,
+            filter,
+            start,
+            stop,
+            v,
+            v + 4 * g,
+        )
+
+
 _INNER = (
     _depths,
     _is_zero,
@@ -372,5 +434,6 @@ _INNER = (
     _accumulate_part,
     _finish_panel,
     _finish_group,
+    _weigh_share,
 )
-_OUTER = (_transform_filter, _convolve, _accumulate, _finish)
+_OUTER = (_transform_filter, _convolve, _accumulate, _finish, _weigh)
