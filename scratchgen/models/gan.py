@@ -193,7 +193,9 @@ def dcgan_weights(model: nn.Module) -> None:
             nn.init.normal_(weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module.weight is not None and module.bias is not None:
+        elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            assert module.weight is not None
+            assert module.bias is not None
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
 
