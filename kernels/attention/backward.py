@@ -2,7 +2,7 @@
 
 The lanes of a panel are keys, so that queries and slopes are read in place. Weights are computed again from ``lse``.
 The gradients in the keys and values of a panel stay in the cache, transposed, until all queries have passed by; those
-in the queries are added to their place in memory.
+in the queries are added to their place in memory. Queries that do not fit the second cache pass by in stretches.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from ..numba_config import prange
-from .panels import LANES, LOG2E, MINUS_INFINITY, NARROW, WIDE, ZERO, compiled, of_head, on_panels
+from .panels import LANES, LOG2E, MINUS_INFINITY, NARROW, ONE, WIDE, ZERO, compiled, of_head, on_panels
 from .vectors import floats, take
 
 QUERIES = 64  # rows of a panel of scores; measured, flat from 32 to 128
 MOST_LANES = WIDE * LANES
+NEAR, STRETCH = 1 << 18, 1024  # numbers of queries, slopes and gradients that stay in the second cache; queries that do
 SPAN_VECTORS = 2
 SPAN = SPAN_VECTORS * LANES  # columns of the gradient in the queries that are computed together
 
@@ -59,12 +60,13 @@ rows_of: Any = None
 mask_panel: Any = None
 
 
-def _panel(sizes, places, lead, head, low, lanes, scale, dq, sums, mean, scratch):
-    """Gradients of ``lanes`` keys and values, from key ``low`` of a head on, and their part of the queries' in ``dq``.
+def _panel(sizes, places, lead, head, low, lanes, begin, end, scale, dq, sums, mean, scratch):
+    """What queries ``begin`` to ``end`` say of ``lanes`` keys and values, from key ``low`` of a head on.
 
+    It is added to their gradients, which begin with the first of these queries, and to the queries' in ``dq``.
     ``sums``: logarithms of base 2 of every query's sum of exponentials; ``mean``: of every query, g y scale.
     """
-    _, queries, _, size, value_size, causal, kind = sizes
+    _, _, _, size, value_size, causal, kind = sizes
     wide = (size + SPAN - 1) // SPAN * SPAN
     turned_k, turned_v = scratch, scratch + 4 * size * PANEL
     turned_dk, turned_dv = turned_v + 4 * value_size * PANEL, turned_v + 4 * (value_size + size) * PANEL
@@ -81,9 +83,13 @@ def _panel(sizes, places, lead, head, low, lanes, scale, dq, sums, mean, scratch
     panel_of(k, k_row, k_column, lanes, size, scale * LOG2E, turned_k, factors)
     panel_of(v, v_row, v_column, lanes, value_size, scale, turned_v, factors)
     rows_of(k, k_row, k_column, lanes, size, rows_k, wide)
-    fill(turned_dk, (size + value_size) * PANEL, ZERO)
-    for first in range(low if causal else 0, queries, QUERIES):
-        count = min(QUERIES, queries - first)
+    if begin == 0 or (causal and low >= begin):
+        fill(turned_dk, (size + value_size) * PANEL, ZERO)
+    else:
+        panel_of(dk, dk_row, 1, lanes, size, ONE, turned_dk, factors)
+        panel_of(dv, dv_row, 1, lanes, value_size, ONE, turned_dv, factors)
+    for first in range(max(low, begin) if causal else begin, end, QUERIES):
+        count = min(QUERIES, end - first)
         this_q, this_g = q + 4 * first * q_row, g + 4 * first * g_row
         product(this_q, q_row, q_column, turned_k, weights, size, count)
         product(this_g, g_row, g_column, turned_v, slopes, value_size, count)
@@ -112,7 +118,7 @@ def _derive(sizes, places, lead, scale, parts, copy, scratch, taken):
 
     Each part of a head adds the gradient in the queries to a copy of its own, ``copy`` bytes from the next.
     """
-    heads, queries, keys, size, value_size, _, _ = sizes
+    heads, queries, keys, size, value_size, causal, _ = sizes
     wide = (size + SPAN - 1) // SPAN * SPAN
     mean, sums = scratch, scratch + 4 * queries
     g_row, g_column, y_row, y_column = places[6, 1] // 4, places[6, 2] // 4, places[4, 1] // 4, places[4, 2] // 4
@@ -126,12 +132,21 @@ def _derive(sizes, places, lead, scale, parts, copy, scratch, taken):
         for i in range(queries):
             logs[i] = given[i] * LOG2E
             clear(dq + i * places[7, 1], wide, ZERO)
-        for low in range(part * MOST_LANES, keys, parts * MOST_LANES):
-            lanes = min(MOST_LANES, keys - low)
-            if lanes > LANES:
-                wide_panel(sizes, places, lead, head, low, lanes, scale, dq, sums, mean, sums + 4 * queries)
-            else:
-                narrow_panel(sizes, places, lead, head, low, lanes, scale, dq, sums, mean, sums + 4 * queries)
+        stretch = STRETCH if queries * (2 * size + value_size) > NEAR else queries
+        for begin in range(0, queries, stretch):
+            end = min(queries, begin + stretch)
+            for low in range(part * MOST_LANES, keys, parts * MOST_LANES):
+                lanes = min(MOST_LANES, keys - low)
+                if causal and low >= end and end < queries:
+                    continue  # a later stretch is the first to see these keys, or the last, where none does
+                if lanes > LANES:
+                    wide_panel(
+                        sizes, places, lead, head, low, lanes, begin, end, scale, dq, sums, mean, sums + 4 * queries
+                    )
+                else:
+                    narrow_panel(
+                        sizes, places, lead, head, low, lanes, begin, end, scale, dq, sums, mean, sums + 4 * queries
+                    )
         unit = take(taken)
 
 

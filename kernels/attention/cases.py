@@ -59,6 +59,9 @@ def _inputs(rng: np.random.Generator) -> Iterator[tuple[str, tuple[Any, ...], di
             yield kind, (*draw(2, 3, L=L, S=S, E=E, Ev=Ev), None), attrs
             yield f"{kind}, bools", (*draw(2, 3, L=L, S=S, E=E, Ev=Ev), np.broadcast_to(mask, (2, 3, L, S))), attrs
             yield f"{kind}, numbers", (*draw(2, L=L, S=S, E=E, Ev=Ev), np.broadcast_to(numbers, (2, L, S))), attrs
+    for L, S, is_causal in ((110, 1450, False), (1450, 1500, True), (1410, 70, False)):  # more than a cache holds
+        name = f"{L} queries, {S} keys{', causal' if is_causal else ''}"
+        yield name, (*draw(L=L, S=S, E=96, Ev=96), None), {"is_causal": is_causal, "scale": 0.1}
     swapped = [x.transpose(1, 0, 2).copy().transpose(1, 0, 2) for x in draw(3, L=96, S=96, E=32, Ev=32)]
     yield "heads side by side in memory", (*swapped, None), {"is_causal": True, "scale": 0.2}
     query, *kept = draw(2, 3, L=1, S=96, E=32, Ev=32)

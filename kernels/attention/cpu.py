@@ -127,11 +127,12 @@ def attention_by(
     """The forward pass by these compiled loops, of ``forward`` or made like them."""
     q, k, v = _aligned(q), _aligned(k), _aligned(v)
     lead, sizes = q.shape[:-2], _sizes(q, k, v, mask, is_causal)
-    heads, queries, _, size, value_size = sizes[:5]
+    heads, queries, keys, size, value_size = sizes[:5]
+    blocks = forward.together(keys, size, value_size)
     y, lse = _beside(q, value_size)[0], np.empty(q.shape[:-1], F4)
     _run(
-        serial, parallel, threads or _threads(heads * -(-queries // forward.MOST_LANES), sizes),
-        forward.scratch_floats(size, value_size),
+        serial, parallel, threads or _threads(heads * -(-queries // (blocks * forward.MOST_LANES)), sizes),
+        blocks * forward.scratch_floats(size, value_size),
         sizes, _places((q, k, v, mask, y, lse[..., None]), len(lead)), np.array(lead, np.int64),
         np.float32(scale * LOG2E),
     )  # fmt: skip

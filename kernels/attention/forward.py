@@ -33,11 +33,19 @@ from .vectors import floats, take
 
 KEYS = 128  # rows of a panel, which then stays in the first cache; measured: flat from 64, at 256 3 % slower
 MOST_LANES = WIDE * LANES
+NEAR = 1 << 18  # numbers of keys and values of a head, which the second cache holds
+STRETCH = 4 * KEYS  # keys, where there are more, that several blocks of queries pass before the next are fetched
+TOGETHER = 4  # blocks of queries that do
 
 
 def scratch_floats(size: int, value_size: int) -> int:
-    """Numbers that one thread needs: queries, scores, sums of values, and three rows of statistics."""
+    """Numbers of a block: queries, scores, sums of values, and three rows of statistics."""
     return (size + KEYS + value_size + 3) * MOST_LANES
+
+
+def together(keys: int, size: int, value_size: int) -> int:
+    """How many blocks of queries a thread has under way."""
+    return TOGETHER if keys * (size + value_size) > NEAR else 1
 
 
 def _finish(top, total, inverse, lse, panel, lanes):
@@ -66,8 +74,11 @@ panel_of: Any = None
 mask_panel: Any = None
 
 
-def _block(sizes, places, lead, head, first, lanes, scale, scratch):
-    """Results of ``lanes`` queries, from query ``first`` of a head on."""
+def _block(sizes, places, lead, head, first, lanes, begin, end, scale, scratch):
+    """What keys ``begin`` to ``end`` add to ``lanes`` queries, from query ``first`` of a head on; at the end, results.
+
+    ``scratch`` holds what was added up before.
+    """
     _, queries, keys, size, value_size, causal, kind = sizes
     turned = scratch  # the queries, (size) x lanes
     scores = turned + 4 * size * PANEL
@@ -78,12 +89,13 @@ def _block(sizes, places, lead, head, first, lanes, scale, scratch):
     q_column, k_column, v_column = places[0, 2] // 4, places[1, 2] // 4, places[2, 2] // 4
     q, k = of_head(places[0], lead, head) + 4 * first * q_row, of_head(places[1], lead, head)
     v, y = of_head(places[2], lead, head), of_head(places[4], lead, head) + 4 * first * y_row
-    panel_of(q, q_row, q_column, lanes, size, scale, turned, factors)
-    fill(sums, value_size * PANEL, ZERO)
-    fill(top, PANEL, BOTTOM)
-    fill(total, PANEL, ZERO)
+    if begin == 0:
+        panel_of(q, q_row, q_column, lanes, size, scale, turned, factors)
+        fill(sums, value_size * PANEL, ZERO)
+        fill(top, PANEL, BOTTOM)
+        fill(total, PANEL, ZERO)
     visible = min(keys, first + lanes) if causal else keys
-    for start in range(0, visible, KEYS):
+    for start in range(begin, min(visible, end), KEYS):
         count = min(KEYS, visible - start)
         product(k + 4 * start * k_row, k_row, k_column, turned, scores, size, count)
         if kind:
@@ -98,9 +110,10 @@ def _block(sizes, places, lead, head, first, lanes, scale, scratch):
         if start:
             times(sums, value_size, factors)
         product_add(v + 4 * start * v_row, v_column, v_row, scores, PANEL, sums, PANEL, count, value_size)
-    finish(top, total, factors, places[5, 0] + 4 * (head * queries + first), PANEL, lanes)
-    times(sums, value_size, factors)
-    turn(sums, PANEL, 1, value_size, lanes, y, y_row)
+    if begin < visible <= end:
+        finish(top, total, factors, places[5, 0] + 4 * (head * queries + first), PANEL, lanes)
+        times(sums, value_size, factors)
+        turn(sums, PANEL, 1, value_size, lanes, y, y_row)
 
 
 wide_block = compiled(_block, "wide_", **on_panels(WIDE))
@@ -108,22 +121,32 @@ narrow_block = compiled(_block, "narrow_", **on_panels(NARROW))
 
 
 def _attend(sizes, places, lead, scale, scratch, taken):
-    """Blocks of queries, head by head so that its keys stay in the cache, as long as there are any."""
-    heads, queries = sizes[0], sizes[1]
-    blocks = (queries + MOST_LANES - 1) // MOST_LANES
+    """Groups of blocks of queries, head by head so that its keys stay in the cache, as long as there are any.
+
+    Keys and values that do not fit it pass by in stretches, each of them for all blocks of a group.
+    """
+    heads, queries, keys, size, value_size = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+    count = together(keys, size, value_size)
+    stretch = STRETCH if count > 1 else keys
+    groups = (queries + count * MOST_LANES - 1) // (count * MOST_LANES)
     unit = take(taken)
-    while unit < heads * blocks:
-        head, block = unit // blocks, blocks - 1 - unit % blocks  # if causal, the longest first
-        first = block * MOST_LANES
-        lanes = min(MOST_LANES, queries - first)
-        if lanes > LANES:
-            wide_block(sizes, places, lead, head, first, lanes, scale, scratch)
-        else:
-            narrow_block(sizes, places, lead, head, first, lanes, scale, scratch)
+    while unit < heads * groups:
+        head, group = unit // groups, groups - 1 - unit % groups  # if causal, the longest first
+        low = group * count * MOST_LANES
+        high = min(queries, low + count * MOST_LANES)
+        for begin in range(0, keys, stretch):
+            end, place = min(keys, begin + stretch), scratch
+            for first in range(low, high, MOST_LANES):
+                lanes = min(MOST_LANES, high - first)
+                if lanes > LANES:
+                    wide_block(sizes, places, lead, head, first, lanes, begin, end, scale, place)
+                else:
+                    narrow_block(sizes, places, lead, head, first, lanes, begin, end, scale, place)
+                place += 4 * scratch_floats(size, value_size)
         unit = take(taken)
 
 
-attend = compiled(_attend)
+attend = compiled(_attend, together=compiled(together), scratch_floats=compiled(scratch_floats))
 
 
 def _attend_in_parallel(sizes, places, lead, scale, scratch, taken, stride, threads):

@@ -145,7 +145,8 @@ def _attend_with(step: str, **plainer: Any) -> Any:
         own = {name: compiled(body, variant, PANEL=names["PANEL"]) for name, body in plainer.items()}
         return compiled(forward._block, variant, **{**names, **own})
 
-    return compiled(forward._attend, f"{step}_", wide_block=block(WIDE), narrow_block=block(NARROW))
+    sizes = {f.__name__: compiled(f) for f in (forward.together, forward.scratch_floats)}
+    return compiled(forward._attend, f"{step}_", wide_block=block(WIDE), narrow_block=block(NARROW), **sizes)
 
 
 _panels = _attend_with("panels", product=_plain_product, product_add=_plain_product_add, weigh=_pass_after_pass)
