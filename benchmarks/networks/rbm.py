@@ -35,8 +35,8 @@ def rbm(L: Library, visible: int, hidden: int, *, steps: int, given: bool = Fals
         chains[0] = L.gibbs(chains[0], machine.weight, biases[0], machine.bias, steps, key, uniforms)
         both = L.cat([x, chains[0]])  # the product with the weights is one, and so is its gradient's
         energy = L.free_energy(both, machine.weight, biases[0], machine.bias)
-        of_data = energy[:BATCH].mean()
-        loss = of_data - energy[BATCH:].mean()
+        of_data, of_samples = (part.mean() for part in energy.chunk(2))
+        loss = of_data - of_samples
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -237,7 +237,8 @@ def objective(rbm: RBM, data: Tensor, samples: Tensor) -> Tensor:
     Its value says nothing: it is near zero for a machine that fits as for one that has learnt nothing.
     """
     energy = rbm.free_energy(sg.cat([data, samples.detach()]))  # one product for both, and one for its gradient
-    return energy[: len(data)].mean() - energy[len(data) :].mean()
+    of_data, of_samples = sg.split(energy, [len(data), len(samples)])
+    return of_data.mean() - of_samples.mean()
 
 
 def sparsity(rbm: RBM, data: Tensor, target: float) -> Tensor:
