@@ -232,13 +232,12 @@ def _weigh(
     source, target = plane(first, step, -padding[0], -padding[1], size[0] % step), plane(last, 1, 0, 0)
     filter, flat, bias = filter_of(w, step), w.reshape(-1), (totals.ctypes.data, plan.ones.ctypes.data if both else 0)
     memory = (work.ctypes.data, plan.second, plan.scratch)
+    problem = source, target, plan.grid, plan.layout
     if plan.share:
-        tiles = (plan.grid, plan.layout)
-        plan.loops.weigh(source, target, *tiles, sums, plan.sums, *bias, flat, filter, plan.share, *memory)
+        plan.loops.weigh(*problem, sums, plan.sums, *bias, flat, filter, plan.share, *memory)
     else:
-        tiles = (plan.grid, plan.layout, plan.depth)
-        at = sums.ctypes.data
-        plan.loops.accumulate(source, target, *tiles, at, plan.sums, *bias, plan.wide, plan.parts, *memory, threads)
+        how = plan.depth, sums.ctypes.data, plan.sums, *bias, plan.wide, plan.parts
+        plan.loops.accumulate(*problem, *how, *memory, threads)
         plan.loops.finish(sums, plan.sums, plan.parts, flat, filter, plan.depth)
     return w, totals[:, :outs].sum(0)
 
@@ -263,23 +262,23 @@ def _convolve(
     bias = np.zeros((1 if b is None else len(plan.ones), plan.wide), F4)
     if b is not None:  # part of the products at all points, so that it is transformed to itself
         np.multiply.outer(plan.ones, b, out=bias[:, : filter.outs])
-    start = workspace(threads * plan.scratch + len(plan.ones) * plan.layout.u).ctypes.data
-    u = start + 4 * threads * plan.scratch
-    slices = min(threads, plan.depth)
-    plan.loops.transform_filter(w.ctypes.data, filter, plan.layout, u, plan.depth, target.step**2, slices)
+    own = plan.grid.total >= TILES * threads  # with less to do, to transform the filter for itself delays a thread
+    size = threads * plan.scratch + (threads if own else 1) * len(plan.ones) * plan.layout.u
     plan.loops.convolve(
         source,
         target,
         added or target._replace(data=0),
         plan.grid,
         plan.layout,
-        u,
+        w.ctypes.data,
+        filter,
         bias.ctypes.data,
         0 if b is None else plan.wide,
         plan.depth,
-        start,
+        workspace(size).ctypes.data,
         plan.second,
         plan.scratch,
+        own,
         threads,
     )
 

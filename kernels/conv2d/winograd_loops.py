@@ -48,7 +48,6 @@ from .winograd_tile import LANES, add_to, fetch, fetch_to_write, tile
 class Loops(NamedTuple):
     """The compiled loops of one tile size."""
 
-    transform_filter: Any
     convolve: Any
     accumulate: Any
     finish: Any
@@ -238,13 +237,6 @@ def _convolve_part(x, y, added, grid, layout, u, bias, between, depth, v, m, thr
                 k += columns
 
 
-def _convolve(x, y, added, grid, layout, u, bias, between, depth, work, m, step, threads):
-    """Each thread has its V and M ``step`` elements of ``work`` from the next one's; M comes ``m`` after V."""
-    for thread in prange(threads):
-        v = work + 4 * thread * step
-        _convolve_part(x, y, added, grid, layout, u, bias, between, depth, v, v + 4 * m, thread, threads)
-
-
 def _filter_slice(w, filter, layout, u, start, stop, depth, out_phase, first, columns):
     """U for one panel of outputs and depths from ``start`` to ``stop``."""
     wide = (filter.outs + LANES - 1) // LANES * LANES
@@ -269,7 +261,7 @@ def _filter_slice(w, filter, layout, u, start, stop, depth, out_phase, first, co
 
 
 def _filter_part(w, filter, layout, u, start, stop, depth, phases):
-    """U for depths from ``start`` to ``stop`` and all outputs."""
+    """The filter at w to U (points, ``phases`` of outputs, panels, depth, columns of a panel), some of the depths."""
     for out_phase in range(phases):
         k = 0
         while k < filter.outs:
@@ -278,10 +270,22 @@ def _filter_part(w, filter, layout, u, start, stop, depth, phases):
             k += columns
 
 
-def _transform_filter(w, filter, layout, u, depth, phases, slices):
-    """The filter at w to U (points, ``phases`` of outputs, panels, depth, columns of a panel)."""
-    for n in prange(slices):
-        _filter_part(w, filter, layout, u, n * depth // slices, (n + 1) * depth // slices, depth, phases)
+def _convolve(x, y, added, grid, layout, w, filter, bias, between, depth, work, m, step, own, threads):
+    """Each thread has its V and M ``step`` elements of ``work`` from the next one's, M ``m`` after V; then comes U.
+
+    ``own``: each thread makes a U of its own, which is in its cache then; otherwise all make one together.
+    """
+    u, phases = work + 4 * threads * step, y.step * y.step
+    if not own:
+        slices = min(threads, depth)
+        for n in prange(slices):
+            _filter_part(w, filter, layout, u, n * depth // slices, (n + 1) * depth // slices, depth, phases)
+    for thread in prange(threads):
+        v, here = work + 4 * thread * step, u
+        if own:
+            here = u + 4 * thread * N * N * layout.u
+            _filter_part(w, filter, layout, here, 0, depth, depth, phases)
+        _convolve_part(x, y, added, grid, layout, here, bias, between, depth, v, v + 4 * m, thread, threads)
 
 
 def _accumulate_part(x, y, grid, layout, depth, v, g, sums, totals, ones, start, stop):
@@ -436,4 +440,4 @@ _INNER = (
     _finish_group,
     _weigh_share,
 )
-_OUTER = (_transform_filter, _convolve, _accumulate, _finish, _weigh)
+_OUTER = (_convolve, _accumulate, _finish, _weigh)
