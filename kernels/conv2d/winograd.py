@@ -263,7 +263,7 @@ def _convolve(
     if b is not None:  # part of the products at all points, so that it is transformed to itself
         np.multiply.outer(plan.ones, b, out=bias[:, : filter.outs])
     own = plan.grid.total >= TILES * threads  # with less to do, to transform the filter for itself delays a thread
-    size = threads * plan.scratch + (threads if own else 1) * len(plan.ones) * plan.layout.u
+    elements = threads * plan.scratch + (threads if own else 1) * len(plan.ones) * plan.layout.u
     plan.loops.convolve(
         source,
         target,
@@ -275,7 +275,7 @@ def _convolve(
         bias.ctypes.data,
         0 if b is None else plan.wide,
         plan.depth,
-        workspace(size).ctypes.data,
+        workspace(elements).ctypes.data,
         plan.second,
         plan.scratch,
         own,
