@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -172,3 +174,25 @@ def test_norm_and_scaling_of_many_arrays(sizes):
             scale(ours, np.asarray(0.3, np.float32))
             for a, b in zip(ours, values):
                 np.testing.assert_array_equal(a, b * np.float32(0.3))
+
+
+def test_addresses_are_found_again_for_the_same_arrays_alone():
+    from scratchgen.kernels import many
+
+    def truth(arrays):
+        return [a.ctypes.data for a in arrays]
+
+    arrays = [np.zeros(n, np.float32) for n in (3, 5, 7)]
+    for _ in range(2):
+        addresses, _ = many.tabulate(arrays, arrays[::-1], fresh=1)
+        assert addresses.T.tolist() == [truth(arrays), truth(arrays[::-1])]
+    arrays[1] = np.ones(5, np.float32)  # the first is the one it was
+    assert many.tabulate(arrays)[0][:, 0].tolist() == truth(arrays)
+    assert many.tabulate(arrays[:2])[0][:, 0].tolist() == truth(arrays[:2])
+    gone = weakref.ref(arrays[2])
+    many.tabulate(arrays)
+    del arrays
+    assert gone() is None
+    for _ in range(2 * many.KEPT):
+        many.tabulate([np.zeros(4, np.float32)])
+    assert len(many._kept) <= many.KEPT

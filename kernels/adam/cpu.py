@@ -120,5 +120,5 @@ def adam_many(
         for arrays in zip(*columns, strict=True):
             (adam if _in_one_run(*arrays) else reference.adam)(*arrays, **options)
         return
-    addresses, blocks = tabulate(*columns)
+    addresses, blocks = tabulate(*columns, fresh=1)
     _compiled_many[sum(p.size for p in params) >= PARALLEL_FROM](addresses, blocks, _numbers(np.float32, **options))

@@ -62,6 +62,6 @@ def sgd_many(
         options = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
         reference.sgd_many(params, grads, buffers, lr=lr, **options, nesterov=nesterov, maximize=maximize)
         return
-    addresses, blocks = tabulate(*columns)
+    addresses, blocks = tabulate(*columns, fresh=1)
     numbers = np.array((-1.0 if maximize else 1.0, weight_decay, lr, momentum, 1 - dampening), np.float32)
     _compiled[sum(p.size for p in params) >= PARALLEL_FROM](addresses, blocks, numbers, nesterov)
