@@ -138,8 +138,8 @@ class EBMRecipe(Recipe):
         },
     }  # fmt: skip
     expected: ClassVar[str] = (
-        "tiny on ring8 and moons: total variation 0.04 from the true density, 25 seconds of one core; on MNIST: FD 3.7 of "
-        "fresh chains (mixture of 100 Gaussians: 22.0), 3.9 minutes on two cores"
+        "tiny on ring8 and moons: total variation 0.04 from the true density, 25 seconds of one core; on MNIST: FD 3.7 "
+        "of fresh chains (mixture of 100 Gaussians: 22.0), 3.9 minutes on two cores"
     )
 
     config: EBMConfig
