@@ -34,6 +34,8 @@ TILES = 64  # in a block: then V is read for each panel of outputs as often as U
 TRANSFORMED = 1 << 18  # elements of V and G in a block of a weight gradient: half of a second-level cache of 2 MB
 IMAGES = 8  # with fewer, tiles are not shared out image by image, so none are short
 
+NOWHERE = Plane(*[0] * len(Plane._fields))  # of what is not there
+
 KNOWN = [((r, r), (1, 1)) for r in (3, 4, 5)] + [((r, r), (2, 2)) for r in (3, 4, 5, 6)]  # filters and strides
 TILE_SIZES = {2: (4, 3), 3: (4, 2), 4: (3,), 5: (2,)}  # outputs along an axis, by the taps of a phase
 
@@ -267,7 +269,7 @@ def _convolve(
     plan.loops.convolve(
         source,
         target,
-        added or target._replace(data=0),
+        added or NOWHERE,
         plan.grid,
         plan.layout,
         w.ctypes.data,

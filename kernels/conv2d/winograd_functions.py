@@ -43,7 +43,10 @@ def functions_of(outputs: int, taps: int) -> dict[str, dict[str, Any]]:
     def all_kinds(name: str, whole: Matrix, short: Matrix, bounds: str) -> dict[str, Any]:
         sides = {"_columns": (whole, short), "": (whole, whole), "_rows": (short, whole), "_both": (short, short)}
         made = {f"transform{kind}": transform(name + kind, *both) for kind, both in sides.items()}
-        return {**made, "transform_edge": edge(name, whole, whole, bounds)}
+        if name == "x":
+            return made | {f"edge{kind}": edge(name + kind, *both, bounds) for kind, both in sides.items()}
+        # Outputs of short tiles are beyond an edge only where channels do not fill vectors.
+        return made | dict.fromkeys([f"edge{kind}" for kind in sides], edge(name, whole, whole, bounds))
 
     # Without the point at infinity, the last, outputs are all but the last.
     short_at, short_bt = (tuple(row[:-1] for row in matrix[:-1]) for matrix in (at, bt))

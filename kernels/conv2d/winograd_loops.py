@@ -31,10 +31,10 @@ from .winograd_places import (
     GROUP,
     KINDS,
     LINE,
-    Filter,
-    Plane,
     after,
+    few_ins,
     kind_of,
+    part_of,
     phase_of,
     place_of,
     range_of,
@@ -63,11 +63,11 @@ def loops(outputs: int, taps: int) -> Loops:
     names: dict[str, Any] = {"OUTPUTS": outputs, "TAPS": taps, "N": n, **functions["filter"]}
     for name, reach in (("x", n), ("y", outputs)):
         here = {**names, "REACH": reach, **functions[name]}
-        for body in (_transform, _read_kind):
+        for body in (_transform, _transform_edge, _read_kind):
             here[body.__name__] = specialise(body, f"{variant}_{name}", here)
         names[f"_read_{name}"] = specialise(_read, f"{variant}_{name}", here)
     here = {**names, **functions["result"]}
-    for body in (_transform, _write_kind, _write):
+    for body in (_transform, _transform_edge, _write_kind, _write):
         here[body.__name__] = specialise(body, f"{variant}_result", here)
     names["_write"] = here["_write"]
     for body in _INNER:
@@ -83,7 +83,10 @@ transform: Any = None
 transform_columns: Any = None
 transform_rows: Any = None
 transform_both: Any = None
-transform_edge: Any = None
+edge: Any = None
+edge_columns: Any = None
+edge_rows: Any = None
+edge_both: Any = None
 transform_w: Any = None
 transform_w_back: Any = None
 _read_x: Any = None
@@ -100,6 +103,18 @@ def _transform(kind, x, x_row, x_column, y, y_row, y_column, channels):
         transform_rows(x, x_row, x_column, y, y_row, y_column, channels)
     else:
         transform_both(x, x_row, x_column, y, y_row, y_column, channels)
+
+
+def _transform_edge(kind, x, x_row, x_column, y, y_row, y_column, top, bottom, left, right, channels):
+    """All channels of a tile that is there from ``top`` to ``bottom`` and from ``left`` to ``right``."""
+    if kind == 1:
+        edge(x, x_row, x_column, y, y_row, y_column, top, bottom, left, right, channels)
+    elif kind == 0:
+        edge_columns(x, x_row, x_column, y, y_row, y_column, top, bottom, left, right, channels)
+    elif kind == 2:
+        edge_rows(x, x_row, x_column, y, y_row, y_column, top, bottom, left, right, channels)
+    else:
+        edge_both(x, x_row, x_column, y, y_row, y_column, top, bottom, left, right, channels)
 
 
 def _read(plane, grid, first, count, v, row, point):
@@ -134,14 +149,16 @@ def _read_kind(plane, grid, kind, phase, first, count, v, row, point):
         image, i, j = after(image, i, j, tiles_down, tiles_across)
         ahead = corner + 4 * (image * plane.by_image + i * by_down * down + j * by_across * across)
         if step == 1:  # other phases of the same pixels have fetched them otherwise
-            known = (REACH - OUTPUTS) * across if j else 0  # what the tile to the left has read
-            for r in range(reach_down):
-                for element in range(known, reach_across * across, LINE):
+            above, before = min(i, 1) * (REACH - OUTPUTS), min(j, 1) * (REACH - OUTPUTS)  # other tiles have read
+            for r in range(above, reach_down):
+                for element in range(before * across, reach_across * across, LINE):
                     fetch(ahead + 4 * (r * down + element))
         if whole and low <= 0 and high == reach_down and begin <= 0 and end == reach_across:
             _transform(kind, source, down, across, target, N * point, point, plane.channels)
         else:
-            transform_edge(source, down, across, target, N * point, point, low, high, begin, end, plane.channels)
+            _transform_edge(
+                kind, source, down, across, target, N * point, point, low, high, begin, end, plane.channels
+            )  # fmt: skip
         source = ahead
     return count
 
@@ -200,7 +217,7 @@ def _write_kind(plane, added, grid, kind, first, count, m, wide, point, phase, c
         if whole and low <= 0 and high == by_down and begin <= 0 and end == by_across:
             _transform(kind, source, N * point, point, target, down, across, channels)
         else:
-            transform_edge(source, N * point, point, target, down, across, low, high, begin, end, channels)
+            _transform_edge(kind, source, N * point, point, target, down, across, low, high, begin, end, channels)
         if added.data:
             more = added.data + 4 * (image * added.by_image + channel)
             for r in range(start_down + i * by_down, start_down + i * by_down + high):
@@ -374,32 +391,8 @@ def _weigh_share(x, y, grid, layout, sums, totals, ones, w, filter, start, stop,
     """The filter's gradient for channels from ``start`` to ``stop`` of x: all tiles, and at once transformed back."""
     channels = stop - start
     depth = x.step * x.step * channels
-    part = Plane(
-        x.data + 4 * start,
-        x.height,
-        x.width,
-        channels,
-        x.by_image,
-        x.by_row,
-        x.by_column,
-        x.step,
-        x.top,
-        x.left,
-        x.odd,
-    )
+    part, here = part_of(x, start, channels), few_ins(filter, channels)
     _accumulate_part(part, y, grid, layout, depth, v, g, sums.ctypes.data, totals, ones, 0, grid.total)
-    here = Filter(
-        filter.outs,
-        channels,
-        filter.by_out,
-        filter.by_in,
-        filter.by_row,
-        filter.by_column,
-        filter.rows,
-        filter.columns,
-        filter.step,
-        filter.turned,
-    )
     for first in range(0, depth, GROUP):
         _finish_group(sums, 0, 1, w[start * filter.by_in :], here, depth, first)
 

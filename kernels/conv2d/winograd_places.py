@@ -79,6 +79,20 @@ class Layout(NamedTuple):
 
 
 @njit
+def part_of(plane, start, channels):
+    """So many channels of the images, from ``start`` on."""
+    _, height, width, _, by_image, by_row, by_column, step, top, left, odd = plane
+    return Plane(plane.data + 4 * start, height, width, channels, by_image, by_row, by_column, step, top, left, odd)
+
+
+@njit
+def few_ins(filter, ins):
+    """The filter's first ``ins`` input channels."""
+    outs, _, by_out, by_in, by_row, by_column, rows, columns, step, turned = filter
+    return Filter(outs, ins, by_out, by_in, by_row, by_column, rows, columns, step, turned)
+
+
+@njit
 def unit_of(grid):
     """Tiles that stay together: those of an image if some are short, which are in order of their kind then."""
     short = grid.whole_down < grid.down or grid.whole_across < grid.across
