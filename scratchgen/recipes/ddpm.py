@@ -57,7 +57,7 @@ class DDPMConfig(Config):
     sampler: Literal["ancestral", "ddim", "dpm-solver", "heun"] = setting(
         "dpm-solver", "of samples for the evaluation"
     )
-    sampling_steps: int = setting(20, "its steps; 0: all of the process")
+    sampling_steps: int = setting(50, "its steps; 0: all of the process")
     guidance: float = setting(0.0, "conditional: w of classifier-free guidance in the evaluation")
 
 
