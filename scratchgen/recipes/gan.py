@@ -48,13 +48,22 @@ class GANRecipe(AdversarialRecipe):
     presets: ClassVar[Mapping[str, Mapping[str, GANConfig]]] = {
         "tiny": {
             "ring8": GANConfig(steps=10_000, learning_rate=1e-3, packed=4, beta2=0.9, **_POINTS),
-            "grid25": GANConfig(steps=7000, learning_rate=1e-3, packed=2, opponent_steps=3, beta2=0.9, **_POINTS),
+            # A larger gain makes sharper modes, less even shares, and at 300 fewer modes.
+            "grid25": GANConfig(
+                steps=2000,
+                learning_rate=1e-3,
+                loss="hinge",
+                gain=50.0,
+                opponent_steps=3,
+                beta2=0.9,
+                **_POINTS | {"norm": "spectral"},
+            ),
             "moons": GANConfig(steps=10_000, learning_rate=1e-3, packed=2, beta2=0.9, **_POINTS),
             "rings": GANConfig(steps=10_000, learning_rate=1e-3, packed=2, beta2=0.9, **_POINTS),
             "digits": GANConfig(steps=6000, batch_size=64, learning_rate=1e-3, width=48, dequantise=True),
-            "*": GANConfig(steps=6000, batch_size=64, learning_rate=5e-4, width=32),
+            "*": GANConfig(steps=4000, batch_size=64, learning_rate=5e-4, width=32, hidden=512),
             "stacked-digits": GANConfig(
-                steps=8000, batch_size=64, learning_rate=1e-3, width=48, packed=2, dequantise=True
+                steps=1500, batch_size=64, learning_rate=1e-3, width=48, packed=2, dequantise=True
             ),
         },
         # Radford et al.: latent 100, Adam 2e-4 with beta1 0.5, batch 128, no decay of the rate.
@@ -66,7 +75,10 @@ class GANRecipe(AdversarialRecipe):
         # The plain game on points: what mode collapse looks like.
         "collapse": {"*": GANConfig(steps=10_000, learning_rate=1e-3, decay_rates=False, average=0.0, **_POINTS)},
     }
-    expected: ClassVar[str] = "tiny on ring8: 8 of 8 modes, reverse KL 0.002; collapse on grid25: 14 of 25"
+    expected: ClassVar[str] = (
+        "tiny on mnist: nfd 0.22 %, rarest class at 0.82 of its share; ring8: 8 of 8 modes, reverse KL 0.002; grid25: 25 "
+        "of 25; stacked-digits: 996 of 1000; collapse on grid25: 14 of 25"
+    )
 
     config: GANConfig
 
