@@ -41,30 +41,5 @@ def test_a_tile_is_the_product(lanes, rows, vectors, accumulate):
             np.testing.assert_array_equal(whole[:, columns:], before[:, columns:])
 
 
-@pytest.mark.parametrize(
-    "matrix",
-    [
-        ((4, 0, -5, 0, 1, 0), (0, 4, 4, -1, -1, 0), (0, 4, -4, -1, 1, 0), (0, 2, 1, -2, -1, 0), (0, 4, 0, -5, 0, 1)),
-        ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0)),
-        ((0.25, 0), (0.5, -0.5), (0, 0)),
-        ((-1, 0.3), (1, 0.7)),
-    ],
-)
-@pytest.mark.parametrize("lanes", [4, 8, 16])
-def test_a_sandwich_multiplies_from_both_sides(matrix, lanes):
-    p, q = len(matrix), len(matrix[0])
-    transform = simd.sandwich(tuple(tuple(map(float, row)) for row in matrix), lanes)
-
-    @njit
-    def run(x, y):
-        transform(x.ctypes.data, x.shape[1] * lanes, lanes, y.ctypes.data, y.shape[1] * lanes, lanes)
-
-    x = np.random.default_rng(0).standard_normal((q, q, lanes)).astype(np.float32)
-    y = np.zeros((p, p, lanes), np.float32)
-    run(x, y)
-    expected = np.einsum("ai,ijc,bj->abc", np.array(matrix), x.astype(np.float64), np.array(matrix))
-    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
-
-
 def test_the_machine_has_one_of_the_known_widths():
     assert simd.machine_width() in simd.WIDTHS.values()
