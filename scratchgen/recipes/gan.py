@@ -76,8 +76,8 @@ class GANRecipe(AdversarialRecipe):
         "collapse": {"*": GANConfig(steps=10_000, learning_rate=1e-3, decay_rates=False, average=0.0, **_POINTS)},
     }
     expected: ClassVar[str] = (
-        "tiny on mnist: nfd 0.22 %, rarest class at 0.82 of its share; ring8: 8 of 8 modes, reverse KL 0.002; grid25: 25 "
-        "of 25; stacked-digits: 996 of 1000; collapse on grid25: 14 of 25"
+        "tiny on mnist: nfd 0.22 %, rarest class at 0.82 of its share; ring8: 8 of 8 modes, reverse KL 0.002; "
+        "grid25: 25 of 25; stacked-digits: 996 of 1000; collapse on grid25: 14 of 25"
     )
 
     config: GANConfig
