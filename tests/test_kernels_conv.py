@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threads import assert_one_thread_gives_the_same_bits
 
 import scratchgen as sg
 from scratchgen.kernels.conv2d import direct, direct_loops, few, reference
@@ -81,15 +82,7 @@ def results():
 
 
 def test_results_do_not_depend_on_the_number_of_threads():
-    many = results()
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
-        one = results()
-    finally:
-        numba.set_num_threads(threads)
-    for a, b in zip(many, one):
-        np.testing.assert_array_equal(a, b)
+    assert_one_thread_gives_the_same_bits(results)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 64, 700])
@@ -198,15 +191,7 @@ def test_few_channels_of_many_do_not_depend_on_threads_either():
             *few.conv2d_weight_bias(x, y, size=(3, 3), **how),
         )
 
-    many = everything()
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
-        one = everything()
-    finally:
-        numba.set_num_threads(threads)
-    for a, b in zip(many, one, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_one_thread_gives_the_same_bits(everything)
 
 
 def test_an_infinity_is_seen_by_the_taps_that_reach_it_alone():

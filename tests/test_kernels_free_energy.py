@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 
-import numba
 import numpy as np
 import pytest
+from threads import assert_one_thread_gives_the_same_bits
 
 import scratchgen as sg
 from scratchgen import kernels
@@ -47,15 +47,7 @@ def test_one_thread_and_all_give_the_same_bits() -> None:
         return [t.numpy(force=True) for t in (energy, *sg.grad((energy**2).sum(), inputs))]
 
     with kernels.use(free_energy="numba"):
-        several = everything()
-        threads = numba.get_num_threads()
-        numba.set_num_threads(1)
-        try:
-            alone = everything()
-        finally:
-            numba.set_num_threads(threads)
-    for a, b in zip(several, alone, strict=True):
-        np.testing.assert_array_equal(a, b)
+        assert_one_thread_gives_the_same_bits(everything)
 
 
 def test_what_does_not_fit_is_refused() -> None:
