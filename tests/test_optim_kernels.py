@@ -196,3 +196,14 @@ def test_addresses_are_found_again_for_the_same_arrays_alone():
     for _ in range(2 * many.KEPT):
         many.tabulate([np.zeros(4, np.float32)])
     assert len(many._kept) <= many.KEPT
+
+
+def test_clipping_keeps_nothing_of_the_gradients_which_are_others_in_each_step():
+    from scratchgen.kernels import many
+
+    before = dict(many._kept)
+    gradients = [np.ones(n, np.float32) for n in (3, 5)]
+    norm, scale = (kernels.implementations(op, "cpu")["numba"].fn for op in ("norm_many", "scale_many"))
+    scale(gradients, np.float32(1 / norm(gradients)))
+    np.testing.assert_allclose(norm(gradients), 1, rtol=1e-6)
+    assert many._kept == before

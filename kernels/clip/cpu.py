@@ -52,7 +52,7 @@ def _split(arrays: Sequence[np.ndarray]) -> bool:
 def norm_many(arrays: Sequence[np.ndarray]) -> Any:
     if not in_one_run(arrays):
         return reference.norm_many(arrays)
-    addresses, blocks = tabulate(arrays)
+    addresses, blocks = tabulate(arrays, fresh=0)
     sums = np.empty(len(blocks), np.float32)
     _compiled[_squares][_split(arrays)](addresses, blocks, sums)
     return np.asarray(np.sqrt(sums.sum(dtype=np.float64)), np.float32)
@@ -63,5 +63,5 @@ def scale_many(arrays: Sequence[np.ndarray], factor: Any) -> None:
     if not in_one_run(arrays):
         reference.scale_many(arrays, factor)
         return
-    addresses, blocks = tabulate(arrays)
+    addresses, blocks = tabulate(arrays, fresh=0)
     _compiled[_scale_all][_split(arrays)](addresses, blocks, np.float32(factor))
