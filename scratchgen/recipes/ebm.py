@@ -181,10 +181,12 @@ class EBMRecipe(Recipe):
 
     @cached_property
     def pixels(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each pixel of the training images."""
-        x = self.dataset.trainval.x
-        mean, sd = (f(x, axis=0, dtype=np.float64).astype(np.float32) for f in (np.mean, np.std))
-        return sg.as_tensor(2 * mean - 1, device=self.device), sg.as_tensor(2 * sd, device=self.device)
+        """Mean and standard deviation of each pixel of the training images, dequantised."""
+        x, levels = self.dataset.trainval.x, self.dataset.levels
+        mean = x.mean(0, dtype=np.float64).astype(np.float32)
+        variance = ((levels - 1) * x.std(0, dtype=np.float64)) ** 2 + 1 / 12
+        sd = (2 / levels * np.sqrt(variance)).astype(np.float32)
+        return self.to_model(mean), sg.as_tensor(sd, device=self.device)
 
     def _guarded(self) -> dict[str, Any]:
         parts = {name: getattr(self, name) for name in ("model", "optimizer", "average")}
@@ -197,19 +199,22 @@ class EBMRecipe(Recipe):
     # --- data
 
     def to_model(self, x: np.ndarray, generator: Generator | None = None) -> Tensor:
-        """Images in [0, 1] as [-1, 1], dequantised if given a generator; points at unit scale."""
+        """Images in [0, 1] as [-1, 1], which the grey levels share alike: a random place in its share if given a
+        generator (dequantised), else the middle. Points at unit scale."""
         made = sg.as_tensor(x, device=self.device)
         if not self.is_image:
             return made / self.scale
-        if generator is not None:
-            uniform = sg.rand(made.shape, generator=generator, device=self.device)
-            made = (made * (self.dataset.levels - 1) + uniform) / self.dataset.levels
-        return 2 * made - 1
+        levels = self.dataset.levels
+        place = 0.5 if generator is None else sg.rand(made.shape, generator=generator, device=self.device)
+        return (made * (levels - 1) + place) * (2 / levels) - 1
 
     def to_data(self, x: Tensor) -> np.ndarray:
-        """The way back."""
+        """The way back, to the grey levels that images have."""
         array = x.numpy(force=True)
-        return ((array + 1) / 2).clip(0, 1) if self.is_image else array * self.scale
+        if not self.is_image:
+            return array * self.scale
+        levels = self.dataset.levels
+        return (np.floor((array + 1) * (levels / 2)).clip(0, levels - 1) / (levels - 1)).astype(np.float32)
 
     def fresh(self, count: int, generator: Generator) -> Tensor:
         """``count`` states to start chains from, in the box that chains stay in."""
@@ -299,9 +304,10 @@ class EBMRecipe(Recipe):
         return {"samples": self.chains(count, generator, steps or self.config.sample_steps)}
 
     def energies(self, x: np.ndarray) -> np.ndarray:
-        """Energies (N,) of data, by the averaged network."""
+        """Energies (N,) of data, by the averaged network, which sees images as in training: dequantised."""
+        generator = Generator(NOISE).spawn(1)
         with self.averaged():
-            parts = [self.model(self.to_model(rows)).numpy(force=True) for rows in _parts(x)]
+            parts = [self.model(self.to_model(rows, generator)).numpy(force=True) for rows in _parts(x)]
         return np.concatenate(parts)
 
     # --- evaluation
