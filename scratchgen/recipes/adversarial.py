@@ -111,14 +111,14 @@ class AdversarialRecipe(Recipe):
         config = self.config
         return sg.optim.Adam(model.parameters(), rate, betas=(config.beta1, config.beta2))
 
-    def make_generator(self) -> nn.Module:
-        """The generator of the unconditional recipes."""
+    def make_generator(self, hidden: int = 0) -> nn.Module:
+        """The generator of the unconditional recipes; ``hidden`` is that of ``ImageGenerator``."""
         config = self.config
         if not self.is_image:
             return mlp((config.latent, *[config.width] * config.depth, 2))
         shape = self.dataset.shape
         if config.network == "conv":
-            return ImageGenerator(shape, config.latent, config.width)
+            return ImageGenerator(shape, config.latent, config.width, hidden)
         layers = mlp((config.latent, *[config.width] * config.depth, math.prod(shape)), lambda: nn.LeakyReLU(0.2))
         return nn.Sequential(*layers, nn.Tanh(), nn.Unflatten(1, shape))
 
