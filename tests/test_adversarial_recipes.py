@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 from pathlib import Path
@@ -141,6 +142,30 @@ def test_samples_are_in_the_units_of_the_data_and_repeat() -> None:
     np.testing.assert_array_equal(threes["labels"], 3)
     with pytest.raises(ValueError, match="label=11: the classes are 0 to 9"):
         recipe("cgan", "digits").sample(5, Generator(0), label=11)
+
+
+@pytest.mark.parametrize("model", ["wgan-gp", "cgan"])
+def test_standing_statistics_are_of_the_averaged_weights_and_leave_the_running_ones(model: str) -> None:
+    made: Any = recipe(model, "digits")
+    for _ in range(5):
+        made.step()
+    before = {key: t.numpy().copy() for key, t in made.model.state_dict().items()}
+    z, label = made._noise(4000), sg.as_tensor(np.resize(made.dataset.trainval.labels, 4000))
+    drawn = {}
+    for standing in (0, 4000):
+        made.config = dataclasses.replace(made.config, standing=standing)
+        with made.averaged():
+            assert not made.model.training
+            drawn[standing] = made.generate(z, label).numpy()
+    with made.averaged():
+        np.testing.assert_array_equal(made.generate(z, label).numpy(), drawn[4000])  # of the same draws
+    for key, t in made.model.state_dict().items():
+        np.testing.assert_array_equal(t.numpy(), before[key], err_msg=key)
+    with made.average.swapped(), sg.no_grad():
+        made.model.train()
+        whole = made.generate(z, label).numpy()  # by the statistics of this one large batch
+    assert np.abs(drawn[4000] - whole).mean() < 0.01
+    assert np.abs(drawn[0] - whole).mean() > 0.05
 
 
 def test_dequantised_images_are_brought_back_to_their_grey_levels() -> None:
