@@ -122,19 +122,35 @@ def _row_space(depth):
 
 
 @_inner
-def _pack_tile(a, a_row, a_step, target, rows, depth):
-    """What a tile reads of A, in an order in which it takes the fewest lines, and not always the same ones, of L1.
+def _tile_space(depth):
+    """Floats of a tile of a transposed A; as vectors are written whole, what follows the last row is not kept."""
+    return ROWS * depth + LANES
 
-    Of a transposed A the rows lie side by side; others are copied to rows of an odd number of lines.
+
+@_inner
+def _pack_rows(a, a_row, target, rows, depth):
+    """A group of A, its rows copied to rows of an odd number of lines, which do not compete for places in L1."""
+    for i in range(rows):
+        for p in range(0, depth, LANES):
+            move(a + 4 * (i * a_row + p), target + 4 * (i * _row_space(depth) + p), depth - p)
+
+
+@_inner
+def _pack_columns(a, a_step, target, first, last, m, tiles, depth):
+    """The tiles of a group of a transposed A, so that the rows of each lie side by side.
+
+    A few steps of the depth for all tiles, then the next: each step is in other pages of memory.
     """
-    if a_row == 1:
-        for p in range(depth):
-            for i in range(0, rows, LANES):
-                move(a + 4 * (p * a_step + i), target + 4 * (p * rows + i), rows - i)
-    else:
-        for i in range(rows):
-            for p in range(0, depth, LANES):
-                move(a + 4 * (i * a_row + p), target + 4 * (i * _row_space(depth) + p), depth - p)
+    low = first * m // tiles
+    for top in range(0, depth, LINE):
+        i = low
+        for t in range(first, last):
+            count = (t + 1) * m // tiles - i
+            place = target + 4 * (t - first) * _tile_space(depth)
+            for p in range(top, min(depth, top + LINE)):
+                for r in range(0, count, LANES):
+                    move(a + 4 * (p * a_step + i - low + r), place + 4 * (p * count + r), count - r)
+            i += count
 
 
 @_inner
@@ -200,6 +216,10 @@ def _multiply_block(
         following = a + 4 * (high * a_row if last < tiles else depth * a_step)  # after the last, the next block
         if sums != 0:
             _add_columns(a + 4 * low * a_row, a_step, depth, sums + 4 * low, partial[:rows])
+        if lying:
+            _pack_columns(a + 4 * low, a_step, a_space, first, last, m, tiles, depth)
+        elif copied:
+            _pack_rows(a + 4 * low * a_row, a_row, a_space, rows, depth)
         for j in range(0, n, PANEL):
             right, right_step = space + 4 * (j // PANEL * size), PANEL
             if j < whole:
@@ -208,11 +228,10 @@ def _multiply_block(
             for t in range(first, last):
                 count = (t + 1) * m // tiles - i
                 left, left_row, left_step = a + 4 * i * a_row, a_row, a_step
-                if lying or copied:
-                    kept = a_space + 4 * (i - low) * (depth if lying else _row_space(depth))
-                    if j == 0:
-                        _pack_tile(left, a_row, a_step, kept, count, depth)
-                    left, left_row, left_step = kept, 1 if lying else _row_space(depth), count if lying else 1
+                if lying:
+                    left, left_step = a_space + 4 * (t - first) * _tile_space(depth), count
+                elif copied:
+                    left, left_row = a_space + 4 * (i - low) * _row_space(depth), _row_space(depth)
                 start, start_row = seed + 4 * (i * seed_row + j), seed_row
                 if seed == 0:
                     start, start_row = _ZEROS.ctypes.data, 0
