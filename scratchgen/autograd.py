@@ -180,7 +180,7 @@ def _reaching(roots: Iterable[Any], wanted: dict, cut: bool) -> set[Node]:
 def _output_gradient(node: Node, grads: Gradients) -> Any:
     """Take the finished gradient(s) of a node's output(s) out of ``grads``; outputs that got none have zeros."""
     if not node.op.several:
-        g = grads.take(node)
+        g: Any = grads.take(node)
         return _run_hooks(node.hooks[0], g) if node.hooks else g
     given = []
     for index, value in enumerate(node.outputs):
