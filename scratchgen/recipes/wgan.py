@@ -75,7 +75,7 @@ class WassersteinRecipe(AdversarialRecipe):
             return generator, mlp((2, *hidden, 1))
         shape = self.dataset.shape
         if config.network == "conv":
-            norm = getattr(config, "norm", "none")
+            norm: Any = getattr(config, "norm", "none")
             return generator, ImageDiscriminator(shape, config.width, norm, hidden=config.hidden)
         return generator, nn.Sequential(
             nn.Flatten(), *mlp((math.prod(shape), *hidden, 1), lambda: nn.LeakyReLU(0.2))
