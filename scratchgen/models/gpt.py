@@ -94,13 +94,22 @@ class GPT(nn.Module):
         ``cache``: the tokens of earlier calls come first. ``present`` (N, S) bools: False at padding, over these
         tokens and those in the cache; positions count present tokens only.
         """
+        return self.logits(self.hidden(ids, present, cache, last))
+
+    def hidden(
+        self, ids: Tensor, present: Tensor | None = None, cache: GPTCache | None = None, last: bool = False
+    ) -> Tensor:
+        """norm(h_L), (N, T, width), of which the logits are made; arguments as of ``forward``."""
         seen = cache.length if cache is not None else 0
         x, mask, rotary = self._begin(ids, present, seen)
         for i, block in enumerate(self.blocks):
             kept = None if cache is None else cache.blocks[i]
             x = block(x, mask, is_causal=mask is None and seen == 0, rotary=rotary, cache=kept)
-        x = self.norm(x[:, -1:] if last else x)
-        return F.linear(x, self.tokens.weight if self.head is None else self.head.weight)
+        return self.norm(x[:, -1:] if last else x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The head: (..., width) -> (..., vocabulary)."""
+        return F.linear(hidden, self.tokens.weight if self.head is None else self.head.weight)
 
     def _begin(self, ids: Tensor, present: Tensor | None, seen: int) -> tuple[Tensor, Tensor | None, Rotary | None]:
         """h_0, the mask, and the turns of rotary positions."""
