@@ -45,7 +45,8 @@ class Scorer(nn.Module):
         self.body = body
         self.head = nn.Linear(width, 1)
         nn.init.normal_(self.head.weight, 0.0, 1 / math.sqrt(width + 1))
-        nn.init.zeros_(self.head.bias)
+        if self.head.bias is not None:
+            nn.init.zeros_(self.head.bias)
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.head(self.body.hidden(ids))[..., 0]
@@ -60,9 +61,11 @@ class Scorer(nn.Module):
         (1) leaves a constant open, and nothing says how much a reward is: both are settled so that the reference's own
         responses have mean 0 and deviation 1 (Ziegler et al., section 2).
         """
+        weight, bias = self.head.weight, self.head.bias
+        assert bias is not None
         with sg.no_grad():
-            self.head.weight.copy_(self.head.weight / deviation)
-            self.head.bias.copy_((self.head.bias - mean) / deviation)
+            weight.copy_(weight / deviation)
+            bias.copy_((bias - mean) / deviation)
 
 
 # --- the policy

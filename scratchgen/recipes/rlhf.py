@@ -161,8 +161,8 @@ class RLHFRecipe(TextRecipe):
 
     # --- data
 
-    def _tensor(self, ids: IntArray) -> Tensor:
-        return sg.as_tensor(ids, device=self.device)
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return sg.as_tensor(array, device=self.device)
 
     def _windows(self, count: int, length: int) -> IntArray:
         """Random stretches of training text, (count, length)."""
@@ -209,7 +209,7 @@ class RLHFRecipe(TextRecipe):
         pairs = self.responses.pairs(
             self.reference, self._windows(self.config.batch_size, self.config.prompt), self.generator
         )
-        better, worse, differ = map(self._tensor, pairs)
+        better, worse, differ = (self._tensor(part) for part in pairs)
         scores = self.rewarder.score(sg.cat([better, worse]))
         ahead, behind = scores.chunk(2)
         loss = _mean(bradley_terry_loss(ahead, behind), differ)
@@ -246,11 +246,11 @@ class RLHFRecipe(TextRecipe):
         both = self._tensor(np.concatenate([better, worse]))
         with sg.no_grad():
             known = self._log_likelihood(self.reference, both)
-        likelihoods = (*self._log_likelihood(self.policy, both).chunk(2), *known.chunk(2))
+        (liked, other), (liked_ref, other_ref) = self._log_likelihood(self.policy, both).chunk(2), known.chunk(2)
         weights = self._tensor(differ)
-        loss = _mean(dpo_loss(*likelihoods, config.beta), weights)
+        loss = _mean(dpo_loss(liked, other, liked_ref, other_ref, config.beta), weights)
         self._update(self.optimizer, loss, self.policy)
-        ahead = (likelihoods[0] - likelihoods[2]) > (likelihoods[1] - likelihoods[3])
+        ahead = (liked - liked_ref) > (other - other_ref)
         return {"dpo_loss": loss.item(), "dpo_accuracy": _mean(ahead.to(sg.float32), weights).item()}
 
     def _log_likelihood(self, model: GPT, ids: Tensor) -> Tensor:
@@ -366,7 +366,7 @@ class RLHFRecipe(TextRecipe):
         The best of n are responses as they were in training: ``prompt`` has at least as many tokens (without one, it
         is those of the test text in turn), and nothing else can be chosen.
         """
-        options = {"length": length, "temperature": temperature, "top_p": top_p}
+        options: dict[str, Any] = {"length": length, "temperature": temperature, "top_p": top_p}
         if self.config.method != "best-of-n":
             return self.gpt.sample(count, generator, prompt=prompt, **options)
         self._refuse(options)
@@ -389,7 +389,7 @@ class RLHFRecipe(TextRecipe):
         temperature: float = 1.0,
         top_p: float = 1.0,
     ) -> Iterator[str]:
-        options = {"length": length, "temperature": temperature, "top_p": top_p}
+        options: dict[str, Any] = {"length": length, "temperature": temperature, "top_p": top_p}
         if self.config.method != "best-of-n":
             yield from self.gpt.stream(prompt, generator, **options)
         else:
