@@ -46,7 +46,7 @@ def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
         {"pretrain_steps": 4},  # the checkpoint after three steps is in the first stage, the fifth begins the second
         {"pretrain_steps": 1, "reward_steps": 3},  # in the second, and the third begins
         {"pretrain_steps": 0, "reward": "rule", "text_weight": 1.0},
-        {"pretrain_steps": 1, "method": "dpo"},
+        {"pretrain_steps": 1, "method": "dpo", "labels": "drawn"},
         {"pretrain_steps": 2, "reward_steps": 4, "method": "best-of-n"},
     ],
 )
@@ -143,6 +143,19 @@ def test_the_better_of_a_pair_is_better_by_the_rule() -> None:
     assert 10 < differ.sum() < 50
     np.testing.assert_array_equal(better[:, :6], prompts)
     np.testing.assert_array_equal(worse[:, :6], prompts)
+
+
+def test_labels_that_are_drawn_follow_bradley_and_terry() -> None:
+    made = recipe()
+    prompts, unit = made._windows(4000, 6), 0.1
+    better, worse, differ = made.responses.pairs(made.policy, prompts, Generator(1), unit)
+    assert differ.all()
+    lead = (made.responses.counted(better) - made.responses.counted(worse)) / unit
+    assert (lead < 0).any()
+    for low, high in ((0.0, 1.5), (1.5, 3.0), (3.0, 4.5)):
+        near = (np.abs(lead) > low) & (np.abs(lead) < high)
+        expected = 1 / (1 + np.exp(-np.abs(lead[near])))
+        assert (lead[near] > 0).mean() == pytest.approx(expected.mean(), abs=3 * 0.5 / np.sqrt(near.sum()))
 
 
 def test_the_best_of_n_has_the_highest_reward() -> None:

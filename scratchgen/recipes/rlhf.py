@@ -13,9 +13,9 @@ Scores are in deviations of the rule over the reference's own responses, from th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,46 +36,15 @@ from scratchgen.models.rlhf import (
     response_logits,
 )
 
-from .base import Config, Reference, TextRecipe, setting
-from .gpt import ARCHITECTURE, GPTConfig, GPTRecipe, build
-from .gpt_text import read_start
+from .base import Reference, TextRecipe
+from .gpt import GPTRecipe, build
 from .judges import evaluating
 from .rlhf_pictures import best_of_curve, frontier, write_responses
-from .rlhf_responses import RULES, Responses
-
-
-@dataclass(frozen=True)
-class RLHFConfig(Config):
-    """Settings of RLHF."""
-
-    steps: int = setting(250, "steps of the last stage; those before it have their own", least=1)
-    batch_size: int = setting(64, "responses in a step of ppo, pairs in one of dpo and of the reward model", least=1)
-    learning_rate: float = setting(3e-4, "learning rate of the last stage", least=0)
-    method: Literal["ppo", "dpo", "best-of-n"] = setting("ppo", "how responses become better")
-    reward: Literal["model", "rule"] = setting("model", "ppo, best-of-n: what is maximised, learnt from pairs or exact")
-    rule: Literal["vowels", "syllables"] = setting("vowels", "what is liked in a response, counted")
-    base: str = setting("", "run folder of a gpt on the same text to begin with; empty: train a small one first")
-    layers: int = setting(2, "blocks of the small one", least=1)
-    heads: int = setting(4, "heads of attention in each", least=1)
-    width: int = setting(64, "numbers that stand for a token", least=1)
-    prompt: int = setting(16, "tokens of a prompt", least=1)
-    response: int = setting(32, "tokens of a response", least=1)
-    pretrain_steps: int = setting(1000, "steps of the small one on text", least=0)
-    pretrain_batch: int = setting(32, "its windows in a mini-batch", least=1)
-    pretrain_rate: float = setting(3e-3, "its peak learning rate", least=0)
-    reward_steps: int = setting(300, "steps of the reward model", least=0)
-    reward_rate: float = setting(1e-3, "its peak learning rate", least=0)
-    beta: float = setting(0.3, "price of a nat from the reference, in deviations of the score", least=0)
-    kl_target: float = setting(5.0, "ppo: nats that beta is steered to; 0: it stays", least=0)
-    epochs: int = setting(4, "ppo: times that each response is used", least=1)
-    mini_batches: int = setting(2, "ppo: parts of a batch", least=1)
-    clip: float = setting(0.2, "ppo: change of a ratio, and of a value, that is paid for", least=0)
-    text_weight: float = setting(0.0, "ppo: weight of the loss on running text beside it (PPO-ptx)", least=0)
-    best_of: int = setting(16, "best-of-n: responses to choose from", least=1)
-
+from .rlhf_responses import RULES, Pairs, Responses
+from .rlhf_settings import RLHFConfig, pretraining
 
 SEED = 0x2155  # of all draws that are not training's
-CALIBRATED = 8  # batches whose scores are the unit of reward
+CALIBRATED = 8  # batches by which the scale of scores and rewards is settled
 DRAWN = {"length": 200, "temperature": 1.0, "top_p": 1.0}  # samples, unless the call says otherwise
 TESTED = 512  # prompts of an evaluation
 SHOWN = 5  # prompts in samples.txt
@@ -103,7 +72,7 @@ class RLHFRecipe(TextRecipe):
     default_data: ClassVar[str] = "manual"
     data_names: ClassVar[tuple[str, ...]] = ("manual", "tinyshakespeare")
     presets: ClassVar[Mapping[str, Mapping[str, RLHFConfig]]] = {
-        "tiny": {"*": RLHFConfig(evaluate_every=50)},
+        "tiny": {"*": RLHFConfig(evaluate_every=30)},
     }
     expected: ClassVar[str] = ""
 
@@ -112,7 +81,7 @@ class RLHFRecipe(TextRecipe):
 
     def __init__(self, config: RLHFConfig, dataset: TextDataset, device: sg.Device, seed: int) -> None:
         super().__init__(config, dataset, device, seed)
-        self.gpt = GPTRecipe(_pretraining(config), dataset, device, seed)
+        self.gpt = GPTRecipe(pretraining(config), dataset, device, seed)
         self.generator = self.generator.spawn(1)  # not the stream that pre-training draws from
         self.policy, self.tokenizer = self.gpt.model, self.gpt.tokenizer
         self.reference, *bodies = (build(self.gpt.config, len(self.tokenizer)).eval() for _ in range(3))
@@ -191,9 +160,7 @@ class RLHFRecipe(TextRecipe):
     def step(self) -> dict[str, float]:
         done = self.progress.done
         if done == self.reward_begins:
-            self.reference.load_state_dict(self.policy.state_dict())
-            for scorer in (self.rewarder, self.values):
-                scorer.body.load_state_dict(self.policy.state_dict())
+            self._keep_reference()
         self.progress.done += 1
         if done < self.reward_begins:
             return {"pretrain_loss": self.gpt.step()["loss"]}
@@ -201,32 +168,44 @@ class RLHFRecipe(TextRecipe):
             return self._learn_reward()
         if self.config.method == "dpo":
             return self._dpo()
-        if done == self.last_begins:
-            self._calibrate()
+        if done == self.last_begins and self._learns:
+            self._settle_rewards()
         return self._ppo()
 
+    def _keep_reference(self) -> None:
+        """What pre-training came to, and what the rule makes of it; all other networks begin there."""
+        weights = self.policy.state_dict()
+        self.reference.load_state_dict(weights)
+        for scorer in (self.rewarder, self.values):
+            scorer.body.load_state_dict(weights)
+        counted = self.responses.counted(self._calibration())
+        self.progress.mean, self.progress.deviation = float(counted.mean()), float(counted.std()) or 1.0
+
+    def _settle_rewards(self) -> None:
+        """Of the reward model mean 0 and deviation 1 over the reference's responses; the values begin as it."""
+        rewards = self._rewards(self._calibration())
+        self.rewarder.rescale(float(rewards.mean()), float(rewards.std()) or 1.0)
+        self.values.load_state_dict(self.rewarder.state_dict())
+
+    def _calibration(self) -> IntArray:
+        """Responses of the reference to settle a scale by."""
+        prompts = self._windows(CALIBRATED * self.config.batch_size, self.config.prompt)
+        return self.responses.draw(self.reference, prompts, self.generator)
+
+    def _labelled(self) -> Pairs:
+        """Pairs of the reference's responses, in batches."""
+        prompts = self._windows(self.config.batch_size, self.config.prompt)
+        unit = self.progress.deviation if self.config.labels == "drawn" else 0.0
+        return self.responses.pairs(self.reference, prompts, self.generator, unit)
+
     def _learn_reward(self) -> dict[str, float]:
-        pairs = self.responses.pairs(
-            self.reference, self._windows(self.config.batch_size, self.config.prompt), self.generator
-        )
-        better, worse, differ = (self._tensor(part) for part in pairs)
+        better, worse, differ = (self._tensor(part) for part in self._labelled())
         scores = self.rewarder.score(sg.cat([better, worse]))
         ahead, behind = scores.chunk(2)
         loss = _mean(bradley_terry_loss(ahead, behind), differ)
         self._update(self.reward_optimizer, loss, self.rewarder)
         self.reward_schedule.step()
         return {"reward_loss": loss.item(), "reward_accuracy": _mean((ahead > behind).to(sg.float32), differ).item()}
-
-    def _calibrate(self) -> None:
-        """Scores and rewards in deviations over the reference's responses; the values begin as the reward model."""
-        prompts = self._windows(CALIBRATED * self.config.batch_size, self.config.prompt)
-        ids = self.responses.draw(self.reference, prompts, self.generator)
-        counted = self.responses.counted(ids)
-        self.progress.mean, self.progress.deviation = float(counted.mean()), float(counted.std()) or 1.0
-        if self._learns:
-            rewards = self._rewards(ids)
-            self.rewarder.rescale(float(rewards.mean()), float(rewards.std()) or 1.0)
-            self.values.load_state_dict(self.rewarder.state_dict())
 
     def _ppo(self) -> dict[str, float]:
         config = self.config
@@ -239,16 +218,13 @@ class RLHFRecipe(TextRecipe):
         return {"reward": float(rewards.mean()), "score": float(score), **found, "beta": beta}
 
     def _dpo(self) -> dict[str, float]:
-        config = self.config
-        better, worse, differ = self.responses.pairs(
-            self.reference, self._windows(config.batch_size, config.prompt), self.generator
-        )
+        better, worse, differ = self._labelled()
         both = self._tensor(np.concatenate([better, worse]))
         with sg.no_grad():
             known = self._log_likelihood(self.reference, both)
         (liked, other), (liked_ref, other_ref) = self._log_likelihood(self.policy, both).chunk(2), known.chunk(2)
         weights = self._tensor(differ)
-        loss = _mean(dpo_loss(liked, other, liked_ref, other_ref, config.beta), weights)
+        loss = _mean(dpo_loss(liked, other, liked_ref, other_ref, self.config.beta), weights)
         self._update(self.optimizer, loss, self.policy)
         ahead = (liked - liked_ref) > (other - other_ref)
         return {"dpo_loss": loss.item(), "dpo_accuracy": _mean(ahead.to(sg.float32), weights).item()}
@@ -418,23 +394,6 @@ class RLHFRecipe(TextRecipe):
 
     def references(self) -> list[Reference]:
         return []
-
-
-def _pretraining(config: RLHFConfig) -> GPTConfig:
-    """Settings of the small GPT, or of the one in ``base``. Raises ValueError if responses do not fit its block."""
-    needed = config.prompt + config.response
-    own = GPTConfig(
-        steps=max(1, config.pretrain_steps), batch_size=config.pretrain_batch, learning_rate=config.pretrain_rate,
-        layers=config.layers, heads=config.heads, width=config.width, block=needed, hold_out=True,
-    )  # fmt: skip
-    if not config.base:
-        return own
-    settings, *_ = read_start(Path(config.base))
-    if settings["block"] < needed:
-        raise ValueError(
-            f"base={config.base}: its block of {settings['block']} tokens is less than prompt + response, {needed}"
-        )
-    return replace(own, start=config.base, **{key: settings[key] for key in ARCHITECTURE})
 
 
 def _mean(x: Tensor, weight: Tensor) -> Tensor:

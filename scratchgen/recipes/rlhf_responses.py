@@ -72,9 +72,16 @@ class Responses(NamedTuple):
         """What the rule says of the responses, (N,)."""
         return np.array([self.rule(text) for text in self.texts(ids)])
 
-    def pairs(self, model: GPT, prompts: IntArray, generator: Generator) -> Pairs:
-        """Two responses of ``model`` to each prompt, by the rule."""
+    def pairs(self, model: GPT, prompts: IntArray, generator: Generator, unit: float = 0.0) -> Pairs:
+        """Two responses of ``model`` to each prompt, by the rule.
+
+        ``unit``: the better is drawn by (1) of ``models/rlhf.py``, with the rule's numbers in that unit as rewards.
+        """
         first, second = np.split(self.draw(model, np.concatenate([prompts, prompts]), generator), 2)
         lead = self.counted(first) - self.counted(second)
+        differ = lead != 0
+        if unit:
+            drawn = np.asarray(generator.uniform((len(lead),), np.float64)) < 1 / (1 + np.exp(-lead / unit))
+            lead, differ = np.where(drawn, 1.0, -1.0), np.ones(len(lead), bool)
         ahead = (lead >= 0)[:, None]
-        return Pairs(np.where(ahead, first, second), np.where(ahead, second, first), (lead != 0).astype(np.float32))
+        return Pairs(np.where(ahead, first, second), np.where(ahead, second, first), differ.astype(np.float32))
