@@ -249,6 +249,13 @@ def test_the_head_begins_small_enough_for_scores_of_one() -> None:
     assert not model.head.bias.numpy(force=True).any()
 
 
+def test_a_batch_of_one_response_is_one_mini_batch() -> None:
+    policy, values = gpt(8), Scorer(gpt())
+    ppo = PPO(policy, values, gpt(8), sg.optim.SGD(policy.parameters(), 1e-3), Settings(mini_batches=4))
+    found = ppo.step(sg.as_tensor(ALL[:1]), LENGTH, REWARD[:1], BETA, Generator(0))
+    assert all(math.isfinite(value) for value in found.values())
+
+
 def test_text_is_mixed_in_by_its_weight() -> None:
     policy, values, asked = gpt(8), Scorer(gpt()), []
 

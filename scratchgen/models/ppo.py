@@ -112,6 +112,7 @@ class Batch(NamedTuple):
 class PPO:
     """Improves ``policy`` and ``values`` by batches of responses that the policy drew at temperature 1.
 
+    None of the networks may drop out: ratios would then differ from 1 before anything was learnt.
     ``text_loss()``: the policy's loss on a batch of running text, where ``text_weight`` is not 0.
     """
 
@@ -171,8 +172,9 @@ class PPO:
         return self.values(ids[:, :-1])[:, -count:]
 
     def _mini_batches(self, batch: Batch, generator: Generator) -> Iterator[Batch]:
+        count = len(batch.ids)
         for _ in range(self.settings.epochs):
-            for rows in np.array_split(generator.permutation(len(batch.ids)), self.settings.mini_batches):
+            for rows in np.array_split(generator.permutation(count), min(self.settings.mini_batches, count)):
                 yield batch.take(rows)
 
     def _improve(self, part: Batch) -> npt.NDArray[np.float32]:
