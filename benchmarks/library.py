@@ -141,6 +141,13 @@ class Library:
         """Free energies of the visible units ``v`` of a restricted Boltzmann machine, a number for each row."""
         return -(v @ visible) - self.F.softplus(self.F.linear(v, weight, hidden)).sum(1)
 
+    def blocks_step(self, x: Any, cache: Any, start: int, weights: Sequence[Any]) -> Any:
+        """Transformer blocks on the token ``x`` (N, 1, width) after ``start`` others, in one call that fills ``cache``.
+
+        None where the library has no such call for these sizes: then op by op.
+        """
+        return None
+
     def gibbs(
         self, v: Any, weight: Any, visible: Any, hidden: Any, steps: int, key: Any, uniforms: Sequence[Any]
     ) -> Any:
@@ -218,6 +225,18 @@ class Scratchgen(Library):
         attrs = {"key": key.numpy().astype(np.uint64), "counter": 0, "steps": steps}
         chosen = self.module.kernels.select("gibbs", "cpu", (*arrays, None, None, None), attrs)
         return self.module.from_numpy(chosen.fn(*arrays, None, None, None, **attrs)[0])
+
+    def blocks_step(self, x: Any, cache: Any, start: int, weights: Sequence[Any]) -> Any:
+        stores = [pair[i].array for i in (0, 1) for pair in cache]
+        arrays = (x.array[:, 0], *stores, *[w.array for w in weights])
+        attrs = {"blocks": len(cache), "length": start, "eps": 1e-5, "activation": "gelu"}
+        chosen = self.module.kernels.select("blocks_step", "cpu", arrays, attrs)
+        if chosen.impl == "reference":
+            return None
+        y, keys, values = chosen.fn(*arrays, **attrs)
+        for store, new in zip(stores, (*keys, *values)):
+            store[:, :, start] = new
+        return self.module.from_numpy(y[:, None])
 
     def average(self, module: Any, decay: float) -> Any:
         return self.module.optim.EMA(module, decay, warmup=False).update

@@ -13,6 +13,7 @@ from . import (  # isort: skip  # each folder registers its op's kernels
     batch_norm_eval as batch_norm_eval,
     batch_norm_relu as batch_norm_relu,
     bce as bce,
+    blocks_step as blocks_step,
     cat as cat,
     clip as clip,
     conv2d as conv2d,

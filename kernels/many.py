@@ -7,7 +7,7 @@ Python and the start of a parallel loop, and where it is not, the last block of 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -49,28 +49,35 @@ def tabulate(*columns: Sequence[np.ndarray], fresh: int | None = None) -> tuple[
     """
     addresses = np.empty((len(columns[0]), len(columns)), np.int64)
     for i, column in enumerate(columns):
-        addresses[:, i] = _addresses(column) if i == fresh else _kept_addresses(column)
+        addresses[:, i] = _addresses(column) if i == fresh else kept_addresses(column)
     return addresses, _blocks(tuple([a.size for a in columns[0]]))
 
 
-def _addresses(arrays: Sequence[np.ndarray]) -> list[int]:
-    return [a.__array_interface__["data"][0] for a in arrays]
+def _addresses(arrays: Sequence[np.ndarray | None]) -> list[int]:
+    return [0 if a is None else a.__array_interface__["data"][0] for a in arrays]
 
 
 # To ask an array for its address takes 0.8 us: for a network of 230 parameters longer than to update them.
-_kept: dict[int, tuple[list[weakref.ref[np.ndarray]], list[int]]] = {}
+_kept: dict[int, tuple[list[Callable[[], np.ndarray | None]], list[int]]] = {}
 KEPT = 64  # lists of arrays
 
 
-def _kept_addresses(arrays: Sequence[np.ndarray]) -> list[int]:
-    """The same, found again if these very arrays, none of which this keeps alive, were asked for before."""
+def _nothing() -> None:
+    """As a reference to nothing answers."""
+
+
+def kept_addresses(arrays: Sequence[np.ndarray | None]) -> list[int]:
+    """Addresses, 0 for None; found again if these very arrays, none of which this keeps alive, were asked for before.
+
+    The caller keeps the arrays while it uses the addresses, and writes to none of the list.
+    """
     if not arrays:
         return []
     refs, addresses = _kept.get(id(arrays[0]), ([], []))
     if len(refs) != len(arrays) or not all(ref() is a for ref, a in zip(refs, arrays)):
         if len(_kept) >= KEPT:
             _kept.clear()
-        refs, addresses = [weakref.ref(a) for a in arrays], _addresses(arrays)
+        refs, addresses = [_nothing if a is None else weakref.ref(a) for a in arrays], _addresses(arrays)
         _kept[id(arrays[0])] = refs, addresses
     return addresses
 

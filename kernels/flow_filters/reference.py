@@ -1,10 +1,11 @@
-"""Filters made of the parameters of Glow: small matrices, for which array operations are as good as any loop.
+"""Filters made of the parameters of Glow: the specification.
 
 Each is a dozen operations on a few numbers. As one op they cost what their array operations do, not a dozen nodes.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..arrays import array_module
@@ -29,7 +30,7 @@ def scaled_filters_vjp(g: Any, y: Any, weight: Any, bias: Any, log_scale: Any, *
     g_weight, g_bias = g
     s = array_module(weight).exp(gain * log_scale)
     scaled = g_weight * _rows(s, weight), g_bias * s
-    per_output = (scaled[0] * weight).reshape(len(s), -1).sum(1) + scaled[1] * bias
+    per_output = (scaled[0] * weight).reshape(len(s), math.prod(weight.shape[1:])).sum(1) + scaled[1] * bias
     return *scaled, gain * per_output
 
 

@@ -37,7 +37,8 @@ _SLOPE, _CUBIC = np.float32(GELU_SLOPE), np.float32(GELU_CUBIC)
 
 
 @vector
-def _activate_row(z, y, activation):
+def activate_row(z, y, activation):
+    """y = the activation of z, numbers side by side."""
     if activation == RELU:
         for j in range(z.size):
             y[j] = ZERO if z[j] <= ZERO else z[j]
@@ -93,7 +94,7 @@ def _part(a, b, seed, sums, c, y, residual, activation, top, bottom, left, right
                 if finishing:
                     for i in range(low, high):
                         z, out = _run(c, i, j, edge), _run(y, i, j, edge)
-                        _activate_row(z, out, activation)
+                        activate_row(z, out, activation)
                         if residual.size > 0:
                             _add_row(_run(residual, i, j, edge), out)
 

@@ -16,6 +16,7 @@ initialised smaller by the square root of their number (2019, section 2.3). Loss
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ import scratchgen as sg
 from scratchgen import Tensor, nn
 from scratchgen.nn import functional as F
 
+from .stepping import Stepper
 from .transformer_blocks import Block, BlockCache, Rotary
 
 IGNORED = -100  # a target that no loss is taken of: padding, and what the user said
@@ -32,13 +34,19 @@ IGNORED = -100  # a target that no loss is taken of: padding, and what the user 
 class GPTCache:
     """Keys and values of all blocks, while decoding."""
 
-    def __init__(self, blocks: int) -> None:
-        self.blocks = [BlockCache.empty() for _ in range(blocks)]
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        blocks = list(blocks)
+        self.blocks = [BlockCache.empty() for _ in blocks]
+        self._stepper = Stepper(blocks)
 
     @property
     def length(self) -> int:
         """Tokens seen so far."""
         return self.blocks[0].own.length
+
+    def step(self, x: Tensor) -> Tensor | None:
+        """All blocks on one more token (N, 1, width) in one call, or None where there is no such call."""
+        return self._stepper.step(x, [cache.own for cache in self.blocks])
 
 
 class GPT(nn.Module):
@@ -102,14 +110,21 @@ class GPT(nn.Module):
         """norm(h_L), (N, T, width), of which the logits are made; arguments as of ``forward``."""
         seen = cache.length if cache is not None else 0
         x, mask, rotary = self._begin(ids, present, seen)
-        for i, block in enumerate(self.blocks):
-            kept = None if cache is None else cache.blocks[i]
-            x = block(x, mask, is_causal=mask is None and seen == 0, rotary=rotary, cache=kept)
+        single = seen > 0 and ids.shape[1] == 1 and mask is None and rotary is None
+        stepped = cache.step(x) if cache is not None and single else None
+        x = self._through(x, mask, rotary, cache) if stepped is None else stepped
         return self.norm(x[:, -1:] if last else x)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The head: (..., width) -> (..., vocabulary)."""
         return F.linear(hidden, self.tokens.weight if self.head is None else self.head.weight)
+
+    def _through(self, x: Tensor, mask: Tensor | None, rotary: Rotary | None, cache: GPTCache | None) -> Tensor:
+        """All blocks, op by op."""
+        causal = mask is None and (cache is None or cache.length == 0)
+        for block, kept in zip(self.blocks, [None] * len(self.blocks) if cache is None else cache.blocks):
+            x = block(x, mask, is_causal=causal, rotary=rotary, cache=kept)
+        return x
 
     def _begin(self, ids: Tensor, present: Tensor | None, seen: int) -> tuple[Tensor, Tensor | None, Rotary | None]:
         """h_0, the mask, and the turns of rotary positions."""
@@ -140,7 +155,7 @@ class GPT(nn.Module):
 
     def new_cache(self) -> GPTCache:
         """An empty cache for decoding."""
-        return GPTCache(len(self.blocks))
+        return GPTCache(self.blocks)
 
     # --- the objective
 

@@ -13,10 +13,11 @@ Sequences are (N, T, width). Masks are bools, True where a query may attend, of 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import scratchgen as sg
 from scratchgen import Tensor, nn
+from scratchgen.kernels.arrays import array_module
 from scratchgen.nn import functional as F
 
 Activation = Literal["relu", "gelu", "gelu_tanh"]
@@ -67,43 +68,40 @@ class Rotary(NamedTuple):
 class Cache:
     """The keys and values of one attention so far, (N, heads, length, size); for decoding, without a graph.
 
-    Room is made in powers of two, so appending a token copies only that token, but for rare moves.
+    ``stores``: plain arrays of them, (N, heads, room, size). Room is made in powers of two, so appending a token
+    copies only that token, but for rare moves.
     """
 
     def __init__(self) -> None:
         self.length = 0
-        self._store: tuple[Tensor, Tensor] | None = None
+        self.stores: tuple[Any, ...] = ()
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append; returns all keys and all values."""
+    def append(self, keys: Any, values: Any) -> None:
+        """Remember these arrays too, (N, heads, tokens, size)."""
         if sg.is_grad_enabled():
             raise RuntimeError("Cache: decoding with a cache keeps no graph; call it inside no_grad()")
         start, self.length = self.length, self.length + keys.shape[2]
-        old_keys, old_values = self._store or (None, None)
-        if old_keys is None or old_keys.shape[2] < self.length:
-            self._store = self._roomier(old_keys, keys, start), self._roomier(old_values, values, start)
-        for store, new in zip(self._store or (), (keys, values)):
+        if not self.stores or self.stores[0].shape[2] < self.length:
+            self.stores = tuple(self._roomier(new, start, i) for i, new in enumerate((keys, values)))
+        for store, new in zip(self.stores, (keys, values)):
             store[:, :, start : self.length] = new
-        return self.read()
 
     def read(self) -> tuple[Tensor, Tensor]:
         """All keys and all values."""
-        if self._store is None:
+        if not self.stores:
             raise RuntimeError("Cache: nothing has been stored yet")
-        keys, values = self._store
-        return keys[:, :, : self.length], values[:, :, : self.length]
+        keys, values = (sg.as_tensor(store[:, :, : self.length]) for store in self.stores)
+        return keys, values
 
     def select(self, rows: Tensor) -> None:
         """Go on with these rows of the batch, in this order; a row may be taken more than once."""
-        if self._store is not None:
-            keys, values = self._store
-            self._store = keys[rows], values[rows]
+        self.stores = tuple(store[rows.array] for store in self.stores)
 
-    def _roomier(self, old: Tensor | None, new: Tensor, used: int) -> Tensor:
+    def _roomier(self, new: Any, used: int, number: int) -> Any:
         room = 1 << max(4, (self.length - 1).bit_length())
-        made = sg.zeros((*new.shape[:2], room, new.shape[3]), dtype=new.dtype, device=new.device)
-        if old is not None:
-            made[:, :, :used] = old[:, :, :used]
+        made = array_module(new).zeros((*new.shape[:2], room, new.shape[3]), new.dtype)
+        if self.stores:
+            made[:, :, :used] = self.stores[number][:, :, :used]
         return made
 
 
@@ -162,7 +160,8 @@ class Attention(nn.Module):
             if rotary is not None:
                 q, k = rotary.turn(q), rotary.turn(k)
             if cache is not None:
-                k, v = cache.extend(k, v)
+                cache.append(k.array, v.array)
+                k, v = cache.read()
             return q, k, v
         width = x.shape[-1]
         weight, bias = self.qkv.weight, self.qkv.bias
@@ -171,7 +170,7 @@ class Attention(nn.Module):
             return q, *cache.read()
         k, v = self._split(F.linear(memory, weight[width:], None if bias is None else bias[width:]), 2)
         if cache is not None:
-            cache.extend(k, v)
+            cache.append(k.array, v.array)
         return q, k, v
 
     def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:

@@ -25,7 +25,7 @@ _reshape: Primitive = primitive(
 _permute: Primitive = primitive(
     "permute",
     lambda x, *, dims: x.transpose(dims),
-    (lambda g, y, x, *, dims: _permute(g, dims=tuple(np.argsort(dims).tolist())),),
+    (lambda g, y, x, *, dims: _permute(g, dims=tuple(sorted(range(len(dims)), key=dims.__getitem__))),),
 )
 _transpose: Primitive = primitive(
     "transpose",

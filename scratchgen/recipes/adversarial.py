@@ -48,11 +48,13 @@ class AdversarialConfig(Config):
     beta2: float = setting(0.999, "Adam's decay of the mean square")
     decay_rates: bool = setting(True, "let both learning rates fall linearly to 2 %")
     average: float = setting(0.999, "decay of the averaged generator, which samples are drawn from; 0: none")
+    standing: int = setting(0, "draws that give the averaged generator batch statistics of its own; 0: running ones")
     dequantise: bool = setting(False, "images: noise of one grey level on real ones, so that the gap tells nothing")
 
 
 ALARM = 0.5  # the alarm rings when coverage falls below this share of its best
 ROWS = 1000  # samples drawn at a time
+STANDING = 0x57A7  # seed of the draws that the batch statistics are of
 NOISE = 0x91C7  # seed of the samples in pictures, the same at every step
 
 
@@ -111,14 +113,14 @@ class AdversarialRecipe(Recipe):
         config = self.config
         return sg.optim.Adam(model.parameters(), rate, betas=(config.beta1, config.beta2))
 
-    def make_generator(self) -> nn.Module:
-        """The generator of the unconditional recipes."""
+    def make_generator(self, hidden: int = 0) -> nn.Module:
+        """The generator of the unconditional recipes; ``hidden`` is that of ``ImageGenerator``."""
         config = self.config
         if not self.is_image:
             return mlp((config.latent, *[config.width] * config.depth, 2))
         shape = self.dataset.shape
         if config.network == "conv":
-            return ImageGenerator(shape, config.latent, config.width)
+            return ImageGenerator(shape, config.latent, config.width, hidden)
         layers = mlp((config.latent, *[config.width] * config.depth, math.prod(shape)), lambda: nn.LeakyReLU(0.2))
         return nn.Sequential(*layers, nn.Tanh(), nn.Unflatten(1, shape))
 
@@ -200,9 +202,35 @@ class AdversarialRecipe(Recipe):
         with evaluating(self.model):
             if self.average is None:
                 yield
-            else:
-                with self.average.swapped():
-                    yield
+                return
+            with self.average.swapped(), self._standing():
+                yield
+
+    @contextmanager
+    def _standing(self) -> Iterator[None]:
+        """Batch statistics of the weights as they are, in place of the running ones, which are of other weights and of
+        few batches: the standing statistics of Brock et al. 2019, section 3.1."""
+        layers = [layer for layer in self.model.modules() if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d))]
+        kept = [(buffer, buffer.array.copy()) for layer in layers for buffer in layer.buffers()]
+        momenta = [layer.momentum for layer in layers]
+        if self.config.standing:
+            generator, labels = Generator(STANDING), self.dataset.trainval.labels
+            for layer in layers:
+                layer.reset_running_stats()
+                layer.momentum = None  # the plain mean over batches
+            self.model.train()
+            for _ in range(0, self.config.standing, ROWS):
+                z = noise(ROWS, self.config.latent, generator, next(iter(self.model.parameters())))
+                rows = generator.integers(0, len(labels), (ROWS,))
+                self.generate(z, sg.as_tensor(labels[rows], device=self.device))
+            self.model.eval()
+        try:
+            yield
+        finally:
+            for buffer, values in kept:
+                buffer.array[...] = values
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
 
     def draw(self, z: Tensor, label: np.ndarray | None = None) -> np.ndarray:
         """Samples in the data's own units, of noise (N, latent): images in [0, 1], grey levels if dequantised ones."""

@@ -111,7 +111,7 @@ class CGANRecipe(AdversarialRecipe):
 
     def evaluate(self) -> dict[str, float]:
         """The judge's metrics of samples of the classes that the test images have."""
-        labels = self.dataset.test.labels[: self.judge.samples]
+        labels = np.resize(self.dataset.test.labels, self.judge.samples)
         z = noise(len(labels), self.config.latent, Generator(NOISE), next(iter(self.model.parameters())))
         return self.judge.evaluate(self.draw(z, labels), labels)
 

@@ -326,8 +326,8 @@ class DDPMRecipe(Recipe):
 
         Where the sampler takes more steps, ``fd_ddim_20`` is the Frechet distance with 20 steps of DDIM.
         """
-        labels = self.dataset.test.labels[: self.judge.samples] if self.classes else None
-        count = len(labels) if labels is not None else self.judge.samples
+        count = self.judge.samples
+        labels = np.resize(self.dataset.test.labels, count) if self.classes else None
         found = self.judge.evaluate(self.draw(count, Generator(NOISE), labels, progress=True), labels)
         if self.is_image and self.config.sampler == "ancestral":
             quick = self.draw(count, Generator(NOISE), labels, sampler="ddim", steps=20, progress=True)

@@ -11,7 +11,6 @@ import scratchgen as sg
 from scratchgen import Tensor, nn
 from scratchgen.models.gan import (
     ImageDiscriminator,
-    ImageGenerator,
     dcgan_weights,
     discriminator_loss,
     generator_loss,
@@ -82,14 +81,8 @@ class GANRecipe(AdversarialRecipe):
 
     config: GANConfig
 
-    def make_generator(self) -> nn.Module:
-        config = self.config
-        if self.is_image and config.network == "conv":
-            return ImageGenerator(self.dataset.shape, config.latent, config.width, config.hidden)
-        return super().make_generator()
-
     def build(self) -> tuple[nn.Module, nn.Module]:
-        config, generator = self.config, self.make_generator()
+        config, generator = self.config, self.make_generator(self.config.hidden)
         spectral = config.norm == "spectral"
         hidden = [config.width] * config.depth
         if not self.is_image:

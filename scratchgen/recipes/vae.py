@@ -242,7 +242,7 @@ class VAERecipe(Recipe):
         return metrics.bits_per_dim(nats, math.prod(self.dataset.shape), self.dataset.levels)
 
     def _sample_metrics(self) -> dict[str, float]:
-        labels = self.dataset.test.labels[: self.judge.samples]
+        labels = np.resize(self.dataset.test.labels, self.judge.samples)
         samples = self._generate(len(labels), _stream(DRAWS), labels, "drawn")
         return self.judge.evaluate(samples, labels if self.config.conditional else None)
 
