@@ -211,6 +211,25 @@ def test_at_ratio_one_the_gradient_is_the_policy_gradient() -> None:
         np.testing.assert_allclose(ours.numpy(), expected.numpy(), atol=1e-7)
 
 
+def test_with_all_responses_that_gradient_is_the_objectives() -> None:
+    """k1 in the rewards, although they are constants to the gradient, makes it that of E r - beta KL."""
+    policy, reference, ids = gpt(8), gpt(5), sg.as_tensor(ALL)
+    log_pi, log_ref = log_p(policy), log_p(reference)
+    rewards = -BETA * k1(log_pi, log_ref)
+    rewards[:, -1] += REWARD
+    advantage = advantages(rewards, np.zeros_like(rewards), decay=1.0)
+    each = np.exp(log_pi.sum(1, keepdims=True)) * advantage.size  # responses weigh what their probability is
+    new = log_probs(response_logits(policy, ids, LENGTH), ids)
+    loss, _ = policy_loss(new, new.detach(), sg.as_tensor((each * advantage).astype(np.float32)), 0.2)
+    likelihood = whole(policy)
+    reward = sg.as_tensor(REWARD.astype(np.float32)) - BETA * (likelihood - sg.as_tensor(log_ref.sum(1).astype("f4")))
+    parameters = list(policy.parameters())
+    expected = sg.grad(-(sg.exp(likelihood) * reward).sum(), parameters)
+    largest = max(np.abs(slope.numpy()).max() for slope in expected)
+    for ours, theirs in zip(sg.grad(loss, parameters), expected, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5 * largest)
+
+
 def test_clipping_takes_the_gradient_where_a_step_went_far_enough() -> None:
     ratio = np.array([0.7, 0.7, 1.1, 1.3, 1.3], np.float32)
     advantage = np.array([1.0, -1.0, 1.0, 1.0, -1.0], np.float32)
