@@ -74,7 +74,9 @@ class RLHFRecipe(TextRecipe):
     presets: ClassVar[Mapping[str, Mapping[str, RLHFConfig]]] = {
         "tiny": {"*": RLHFConfig(evaluate_every=30)},
     }
-    expected: ClassVar[str] = ""
+    expected: ClassVar[str] = (
+        "tiny on tinyshakespeare: 2.3 deviations more vowels at 4.7 nats, preferred to the reference at 96 % of prompts"
+    )
 
     config: RLHFConfig
     dataset: TextDataset
