@@ -213,6 +213,34 @@ def test_attribute_edits_are_perfect_where_latents_are_the_attributes() -> None:
     assert glow_edits.attribute_edits(editor, train, test)["edit_colour_others"] > 0.5
 
 
+def test_means_of_scenes_go_from_the_sum_of_their_parts_to_their_own_images() -> None:
+    """With latents that are no sum of what colour and background bring: a number for both together."""
+    rng, codes = np.random.default_rng(0), np.random.default_rng(1).standard_normal((32, 3)).astype(np.float32)
+    seen = rng.integers(0, shapes.COMBINATIONS, 600)
+    attributes = np.stack(np.unravel_index(seen, shapes.COUNTS), 1)
+    unseen = np.array([0, 0, 0, 4, 0])  # a scene, at any position
+    train = scenes(seen[(attributes != unseen)[:, [0, 1, 2, 4]].any(1)])
+
+    class Codes:
+        def encode(self, images: np.ndarray, labels: np.ndarray) -> sg.Tensor:
+            own = shapes.recognise(images).attributes
+            return sg.tensor(codes[own[:, 1] * 4 + own[:, 4]])
+
+        def decode(self, z: sg.Tensor, labels: np.ndarray | None = None) -> np.ndarray:
+            raise NotImplementedError
+
+    means = glow_edits.SceneMeans(Codes(), train)
+    asked, counts = np.unique(train.attributes[:, [0, 1, 2, 4]], axis=0, return_counts=True)
+    asked = np.insert(asked, 3, 4, axis=1)
+    fit = np.einsum("nk,nkd->nd", glow_edits._one_hot(asked), means.effects[asked[:, 0] * 2 + asked[:, 2]])
+    truth = codes[asked[:, 1] * 4 + asked[:, 4]]
+    assert abs(fit - truth).max() > 0.5
+    share = (counts / (counts + glow_edits.PRIOR))[:, None]
+    np.testing.assert_allclose(means(asked), fit + share * (truth - fit), atol=1e-5)
+    alone = means(unseen[None])  # has what its parts bring, and no images of its own
+    np.testing.assert_allclose(alone[0], means.effects[0, 0] + means.effects[0, 8], atol=1e-6)
+
+
 def test_shapes_need_directions_of_their_own() -> None:
     """With pixels for latents: a colour is painted where the shape is, or in the mean of all shapes."""
     rng = np.random.default_rng(0)

@@ -7,14 +7,15 @@
 can be called inside any njit function, for all i < m and j < n. ``a``, ``b`` and ``c`` are addresses (int64, from
 ``array.ctypes.data``) of float32; strides are in elements and may be anything, zero and negative included, so a
 transposed operand is the same call with its strides exchanged. Rows of ``c`` are contiguous. It allocates what it
-needs (some 1.1 MB) and frees it.
+needs (some 1.4 MB) and frees it.
 
 The order of the sums depends on ``k`` alone: blocks of at most ``DEPTH`` are added up one after another in registers,
 and the blocks' sums are added. So the bits of a result do not depend on how the work is dealt out, or on strides.
 
 How it is arranged: a block of B (at most ``AREA``) is packed once, in panels of ``PANEL`` columns, and stays in the L2
-cache while all of A passes by in groups of ``HEIGHT`` rows. That is the order of Goto and van de Geijn (2008) with A
-and B exchanged, since in the products of models A is the long one. A tile's share of A stays in L1.
+cache while all of A passes by in groups of ``TILES`` tiles. That is the order of Goto and van de Geijn (2008) with A
+and B exchanged, since in the products of models A is the long one. A tile's share of A stays in L1. What lies beyond
+L2, the lines of C and the next group of A, is asked for a little at a time while a tile is multiplied.
 
 All this is compiled once, as a C function: what calls it only refers to it by name, and compiles quickly.
 """
@@ -26,16 +27,17 @@ from pathlib import Path
 
 import numpy as np
 from llvmlite import binding
-from numba import carray, cfunc, int64, types
+from numba import carray, cfunc, types
 
 from ..numba_config import njit, renamed
-from .tile import LANES, PANEL, ROWS, floats_at, move, number_at, put_number, tile, turn
+from .tile import ASKED, LANES, PANEL, ROWS, floats_at, move, number_at, put_number, tile, turn
 
-DEPTH = 384  # of a block of sums
-AREA = 512 * DEPTH  # of a block of B: 768 KB of L2
-HEIGHT = 8 * ROWS  # rows of a group of A
+DEPTH = 512  # of a block of sums
+AREA = 512 * DEPTH  # of a block of B: 1 MB of L2
+TILES = 4  # of a group of A
+HEIGHT = 8 * ROWS  # rows that go through a product and what follows it together
 LINE = 16  # floats in a line of the cache
-FAR = 1 << 19  # floats: a result from 2 MB on does not stay in L2
+FAR = 1 << 18  # floats: a factor or a result from 1 MB on does not stay in L2
 PAGE = 1024  # floats; rows so far apart compete for the same places in L1
 _ZEROS = np.zeros(PANEL, np.float32)
 
@@ -120,19 +122,35 @@ def _row_space(depth):
 
 
 @_inner
-def _pack_tile(a, a_row, a_step, target, rows, depth):
-    """What a tile reads of A, in an order in which it takes the fewest lines, and not always the same ones, of L1.
+def _tile_space(depth):
+    """Floats of a tile of a transposed A; as vectors are written whole, what follows the last row is not kept."""
+    return ROWS * depth + LANES
 
-    Of a transposed A the rows lie side by side; others are copied to rows of an odd number of lines.
+
+@_inner
+def _pack_rows(a, a_row, target, rows, depth):
+    """A group of A, its rows copied to rows of an odd number of lines, which do not compete for places in L1."""
+    for i in range(rows):
+        for p in range(0, depth, LANES):
+            move(a + 4 * (i * a_row + p), target + 4 * (i * _row_space(depth) + p), depth - p)
+
+
+@_inner
+def _pack_columns(a, a_step, target, first, last, m, tiles, depth):
+    """The tiles of a group of a transposed A, so that the rows of each lie side by side.
+
+    A few steps of the depth for all tiles, then the next: each step is in other pages of memory.
     """
-    if a_row == 1:
-        for p in range(depth):
-            for i in range(0, rows, LANES):
-                move(a + 4 * (p * a_step + i), target + 4 * (p * rows + i), rows - i)
-    else:
-        for i in range(rows):
-            for p in range(0, depth, LANES):
-                move(a + 4 * (i * a_row + p), target + 4 * (i * _row_space(depth) + p), depth - p)
+    low = first * m // tiles
+    for top in range(0, depth, LINE):
+        i = low
+        for t in range(first, last):
+            count = (t + 1) * m // tiles - i
+            place = target + 4 * (t - first) * _tile_space(depth)
+            for p in range(top, min(depth, top + LINE)):
+                for r in range(0, count, LANES):
+                    move(a + 4 * (p * a_step + i - low + r), place + 4 * (p * count + r), count - r)
+            i += count
 
 
 @_inner
@@ -157,6 +175,22 @@ def _add_columns(g, g_row, rows, totals, partial):
         into[j] += partial[j]
 
 
+@_inner
+def _share_of_next(following, a_row, a_step, here, row, rows, depth, panel, tile, tiles):
+    """What a tile asks for of the group of A that is multiplied next: the address of its first lines, and a stride.
+
+    The ``tiles`` of a group share this out, panel by panel, each for ``ROWS`` rows of memory. Nothing left: ``here``.
+    """
+    if a_step == 1 and ASKED * LINE * panel < depth:
+        return following + 4 * (row * a_row + ASKED * LINE * panel), a_row
+    if a_row == 1:
+        across = parts(rows, ASKED * LINE)
+        down, right = divmod(panel * tiles + tile, across)
+        if down * ROWS < depth:
+            return following + 4 * (down * ROWS * a_step + ASKED * LINE * right), a_step
+    return here, 0
+
+
 def _multiply_block(
     a, a_row, a_step, below, b, b_step, b_column, ready, seed, seed_row, sums, c, c_row, m, n, depth, space
 ):  # fmt: skip
@@ -170,34 +204,45 @@ def _multiply_block(
         place = space + 4 * (whole // PANEL * size)
         _pack_block(b + 4 * whole * b_column, b_step, b_column, place, size, depth, n - whole)
     a_space = space + 4 * AREA
-    far = int64(seed == c and (m + below) * c_row >= FAR)
-    partial = np.empty(min(m, HEIGHT) if sums != 0 else 0, np.float32)
-    groups, low = parts(m, HEIGHT), 0
-    for group in range(groups):
-        high = (group + 1) * m // groups
+    every = depth  # steps between two requests
+    if depth >= 8 * ROWS and (lying or (m + below) * max(c_row, depth) >= FAR):
+        every = depth // ROWS
+    partial = np.empty(TILES * ROWS if sums != 0 else 0, np.float32)
+    tiles, low = parts(m, ROWS), 0
+    for first in range(0, tiles, TILES):
+        last = min(tiles, first + TILES)
+        high = last * m // tiles
         rows = high - low
-        tiles = parts(rows, ROWS)
+        following = a + 4 * (high * a_row if last < tiles else depth * a_step)  # after the last, the next block
         if sums != 0:
             _add_columns(a + 4 * low * a_row, a_step, depth, sums + 4 * low, partial[:rows])
+        if lying:
+            _pack_columns(a + 4 * low, a_step, a_space, first, last, m, tiles, depth)
+        elif copied:
+            _pack_rows(a + 4 * low * a_row, a_row, a_space, rows, depth)
         for j in range(0, n, PANEL):
             right, right_step = space + 4 * (j // PANEL * size), PANEL
             if j < whole:
                 right, right_step = b + 4 * j, b_step
             i = low
-            for t in range(tiles):
-                count = low + (t + 1) * rows // tiles - i
+            for t in range(first, last):
+                count = (t + 1) * m // tiles - i
                 left, left_row, left_step = a + 4 * i * a_row, a_row, a_step
-                if lying or copied:
-                    kept = a_space + 4 * (i - low) * (depth if lying else _row_space(depth))
-                    if j == 0:
-                        _pack_tile(left, a_row, a_step, kept, count, depth)
-                    left, left_row, left_step = kept, 1 if lying else _row_space(depth), count if lying else 1
+                if lying:
+                    left, left_step = a_space + 4 * (t - first) * _tile_space(depth), count
+                elif copied:
+                    left, left_row = a_space + 4 * (i - low) * _row_space(depth), _row_space(depth)
                 start, start_row = seed + 4 * (i * seed_row + j), seed_row
                 if seed == 0:
                     start, start_row = _ZEROS.ctypes.data, 0
+                next_a, next_row = left, 0
+                if every < depth:
+                    next_a, next_row = _share_of_next(
+                        following, a_row, a_step, left, i - low, rows, depth, j // PANEL, t - first, last - first
+                    )
                 tile(
-                    left, left_row, left_step, right, right_step, start, start_row,
-                    c + 4 * (i * c_row + j), c_row, count, min(PANEL, n - j), depth, far,
+                    left, left_row, left_step, right, right_step, start, start_row, c + 4 * (i * c_row + j), c_row,
+                    count, min(PANEL, n - j), depth, every, next_a, next_row,
                 )  # fmt: skip
                 i += count
         low = high

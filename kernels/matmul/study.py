@@ -67,7 +67,7 @@ def _tiled(a, b, c):
         for i in range(0, m, ROWS):
             tile(
                 a.ctypes.data + 4 * i * k, k, 1, b.ctypes.data + 4 * j, n, zeros.ctypes.data, 0,
-                c.ctypes.data + 4 * (i * n + j), n, min(ROWS, m - i), PANEL, k, 0,
+                c.ctypes.data + 4 * (i * n + j), n, min(ROWS, m - i), PANEL, k, k, a.ctypes.data, 0,
             )  # fmt: skip
     if whole < n:
         blocked(a, b[:, whole:], c[:, whole:])

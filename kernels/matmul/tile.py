@@ -24,6 +24,9 @@ WIDTH = machine_width()
 LANES, ROWS = WIDTH.lanes, WIDTH.rows
 PANEL = WIDTH.vectors * LANES
 FREE_MASKS = LANES == 16  # with AVX-512 a masked move is as quick as a plain one
+AHEAD = 8  # rows of the panel of B that are on their way to L1
+ASKED = 2  # lines of each row of what is multiplied next that are asked for
+_LINE = 64  # bytes
 
 _VECTOR, _BYTES = ir.VectorType(FLOAT, LANES), ir.IntType(8).as_pointer()
 _I32 = ir.IntType(32)
@@ -80,62 +83,81 @@ def _row_offsets(builder: ir.IRBuilder, stride: ir.Value, rows: int) -> list[ir.
     return offsets
 
 
-def _tile_function(module: ir.Module, rows: int, far: bool) -> ir.Function:
+def _tile_function(module: ir.Module, rows: int) -> ir.Function:
     """The tile of exactly so many rows, as a function of the module it is used in."""
-    name = f"scratchgen_tile_{rows}_{far:d}"
+    name = f"scratchgen_tile_{rows}"
     if name in module.globals:
         return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT] * 11), name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT] * 14), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     builder = ir.IRBuilder(function.append_basic_block("start"))
-    a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, columns, depth = function.args
+    a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, columns, depth, every, next_a, next_row = function.args
     vectors = WIDTH.vectors
     places = [(i, j) for i in range(rows) for j in range(vectors)]
-    a, b, seed, c = (builder.inttoptr(v, _BYTES) for v in (a, b, seed, c))
-    a_row, a_step, b_step, seed_row, c_row = (builder.shl(v, INT(2)) for v in (a_row, a_step, b_step, seed_row, c_row))
+    a, b, seed, c, next_a = (builder.inttoptr(v, _BYTES) for v in (a, b, seed, c, next_a))
+    strides = a_row, a_step, b_step, seed_row, c_row, next_row
+    a_row, a_step, b_step, seed_row, c_row, next_row = (builder.shl(v, INT(2)) for v in strides)
 
     row_offsets = _row_offsets(builder, a_row, rows)
 
     def vector_at(base: ir.Value, stride: ir.Value, i: int, j: int) -> ir.Value:
         return _at(builder, base, builder.add(builder.mul(stride, INT(i)), INT(4 * LANES * j)), _VECTOR)
 
-    if far:
-        fetch = _intrinsic(builder, "llvm.prefetch.p0", ir.VoidType(), [_BYTES, _I32, _I32, _I32])
-        for i, j in places:
-            line = builder.bitcast(vector_at(c, c_row, i, j), _BYTES)
-            builder.call(fetch, [line, _I32(1), _I32(2), _I32(1)])  # for writing, to the L2 cache, data
     fma = _intrinsic(builder, f"llvm.fma.v{LANES}f32", _VECTOR, [_VECTOR] * 3)
-    zero = _VECTOR([0.0] * LANES)
+    fetch = _intrinsic(builder, "llvm.prefetch.p0", ir.VoidType(), [_BYTES, _I32, _I32, _I32])
+
+    def ask(place: ir.Value, lines: int, write: bool, near: int) -> None:
+        for line in range(lines):
+            here = builder.gep(place, [INT(line * _LINE)])
+            builder.call(fetch, [here, _I32(int(write)), _I32(near), _I32(1)])  # near: 3 is L1, 2 is L2; 1: data
+
+    def phis() -> list[ir.Value]:
+        return [builder.phi(kind) for kind in (_BYTES, _BYTES, *[_VECTOR] * len(places))]
+
+    zero, lines = _VECTOR([0.0] * LANES), -(-4 * PANEL // _LINE)
+    b_ahead = builder.mul(b_step, INT(AHEAD))
     before = builder.block
-    body, after = function.append_basic_block("body"), function.append_basic_block("after")
-    builder.cbranch(builder.icmp_signed(">", depth, INT(0)), body, after)
+    piece, body, rest, after = (function.append_basic_block(name) for name in ("piece", "body", "rest", "after"))
+    builder.cbranch(builder.icmp_signed(">", depth, INT(0)), piece, after)
+
+    # LLVM unrolls nothing here. Asking within an unrolled loop had it load ahead of itself and spill the sums.
+    builder.position_at_end(piece)
+    to_do, c_asked, a_asked, begun = builder.phi(INT), builder.phi(_BYTES), builder.phi(_BYTES), phis()
+    ask(c_asked, lines, True, 2)
+    ask(a_asked, ASKED, False, 2)
+    steps = builder.select(builder.icmp_signed("<", every, to_do), every, to_do)
+    builder.branch(body)
 
     builder.position_at_end(body)
-    left, a_now, b_now = builder.phi(INT), builder.phi(_BYTES), builder.phi(_BYTES)
-    sums = [builder.phi(_VECTOR) for _ in places]
+    left, now = builder.phi(INT), phis()
+    a_now, b_now, *sums = now
+    ask(builder.gep(b_now, [b_ahead]), lines, False, 3)
     b_vectors = [_load(builder, _at(builder, b_now, INT(4 * LANES * j), _VECTOR)) for j in range(vectors)]
-    nexts = []
+    nexts = [builder.gep(a_now, [a_step]), builder.gep(b_now, [b_step])]
     for i in range(rows):
         scalar = builder.load(_at(builder, a_now, row_offsets[i], FLOAT), align=4)
         spread = _broadcast(builder, scalar, _VECTOR)
         nexts += [builder.call(fma, [spread, b_vectors[j], sums[i * vectors + j]]) for j in range(vectors)]
     left_next = builder.sub(left, INT(1))
-    a_next, b_next = builder.gep(a_now, [a_step]), builder.gep(b_now, [b_step])
-    builder.cbranch(builder.icmp_signed(">", left_next, INT(0)), body, after)
-    for phi, first, following in zip(
-        (left, a_now, b_now, *sums),
-        (depth, a, b, *[zero] * len(places)),
-        (left_next, a_next, b_next, *nexts),
-    ):
-        phi.add_incoming(first, before)
+    builder.cbranch(builder.icmp_signed(">", left_next, INT(0)), body, rest)
+    for phi, first, following in zip((left, *now), (steps, *begun), (left_next, *nexts)):
+        phi.add_incoming(first, piece)
         phi.add_incoming(following, body)
+
+    builder.position_at_end(rest)
+    still = builder.sub(to_do, steps), builder.gep(c_asked, [c_row]), builder.gep(a_asked, [next_row])
+    builder.cbranch(builder.icmp_signed(">", still[0], INT(0)), piece, after)
+    start = depth, c, next_a, a, b, *[zero] * len(places)
+    for phi, first, following in zip((to_do, c_asked, a_asked, *begun), start, (*still, *nexts)):
+        phi.add_incoming(first, before)
+        phi.add_incoming(following, rest)
 
     builder.position_at_end(after)
     totals = [builder.phi(_VECTOR) for _ in places]
-    for phi, following in zip(totals, nexts):
+    for phi, following in zip(totals, nexts[2:]):
         phi.add_incoming(zero, before)
-        phi.add_incoming(following, body)
+        phi.add_incoming(following, rest)
 
     def finish(masks: list[Any]) -> None:
         seeds = [_load(builder, vector_at(seed, seed_row, i, j), masks[j]) for i, j in places]
@@ -151,31 +173,35 @@ def _tile_function(module: ir.Module, rows: int, far: bool) -> ir.Function:
 
 
 @intrinsic
-def tile(typing, a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, columns, depth, far):
+def tile(
+    typing, a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, columns, depth, every, next_a, next_row
+):  # fmt: skip
     """One tile of a product, added up in registers, plus a seed:
 
         c[i c_row + j]  =  seed[i seed_row + j]  +  sum over k < depth of  a[i a_row + k a_step] * b[k b_step + j]
 
     for ``i < rows <= ROWS`` and ``j < columns <= PANEL``. ``seed`` may be ``c`` itself (to accumulate) or, with
     ``seed_row`` 0, one row for all: a bias, or zeros. Of ``b`` all ``PANEL`` columns are read.
-    ``far``: 1 to ask for the lines of ``c`` before the work begins, as they will be added to and are not in L2.
+
+    Before each piece of ``every`` steps it asks the caches for one row of ``c``, and for ``ASKED`` lines of what is
+    multiplied next: at ``next_a``, then ``next_row`` further, and so on. With ``every`` as large as ``depth``, that is
+    once. Any address may be asked for.
     """
 
     def emit(context: Any, builder: ir.IRBuilder, _: Any, values: list[ir.Value]) -> ir.Value:
-        rows, far, arguments = values[9], values[12], [*values[:9], *values[10:12]]
+        rows, arguments = values[9], [*values[:9], *values[10:]]
         done = builder.append_basic_block("tile.done")
-        switch = builder.switch(builder.add(rows, builder.mul(far, INT(ROWS))), done)
-        for case in range(1, 2 * ROWS + 1):
+        switch = builder.switch(rows, done)
+        for case in range(1, ROWS + 1):
             block = builder.append_basic_block(f"tile.{case}")
             switch.add_case(INT(case), block)
-            count = (case - 1) % ROWS + 1
             with builder.goto_block(block):
-                builder.call(_tile_function(builder.module, count, case > ROWS), arguments)
+                builder.call(_tile_function(builder.module, case), arguments)
                 builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 13), emit
+    return types.void(*[types.int64] * 15), emit
 
 
 # --- moves

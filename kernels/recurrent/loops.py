@@ -26,11 +26,11 @@ CALL = fields(
 )
 
 
-def _tile(a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, columns, depth, far):
-    tile(a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, columns, depth, far)
+def _tile(a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, columns, depth):
+    tile(a, a_row, a_step, b, b_step, seed, seed_row, c, c_row, rows, columns, depth, depth, a, 0)
 
 
-_SIGNATURE = types.void(*[types.int64] * 13)
+_SIGNATURE = types.void(*[types.int64] * 12)
 _compiled = cfunc(_SIGNATURE, cache=True, error_model="numpy")(renamed(_tile, _TILE))
 binding.add_symbol("scratchgen_recurrent_tile", _compiled.address)
 _tile_by_name = types.ExternalFunction("scratchgen_recurrent_tile", _SIGNATURE)
@@ -44,7 +44,7 @@ def _product(a, a_row, panel, depth, seed, seed_row, c, c_row, rows, columns):
         count = (t + 1) * rows // tiles - i
         _tile_by_name(
             a + 4 * i * a_row, a_row, 1, panel, PANEL, seed + 4 * i * seed_row, seed_row, c + 4 * i * c_row, c_row,
-            count, columns, depth, 0,
+            count, columns, depth,
         )  # fmt: skip
         i += count
 

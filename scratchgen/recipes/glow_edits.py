@@ -7,7 +7,7 @@ other mean, where many images still show some of what they were.
 Digits all lie in the same place, as the paper's faces do; shapes lie anywhere. A convolutional flow has places in its
 latents as images do, and a mean over places would move a little of every place. So images of shapes are rolled until
 the shape is in the middle before they are edited, and back afterwards, and each kind and size of shape has directions
-of its own (``SceneMeans``).
+of its own, on each background (``SceneMeans``).
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from scratchgen.metrics.classifier import FeatureClassifier
 ROWS = 10  # test images of each value that are moved to each other one
 STRENGTH = 1.5  # chosen for digits, on validation rows, from 1, 1.25 ... 2.5
 TRAINING_IMAGES = 10_000  # that a direction of digits is taken from
-SCENES = 10_000  # likewise of shapes, about 125 for each kind, size and colour
+SCENES = 10_000  # likewise of shapes, about 31 for each kind, size, colour and background
+PRIOR = 3  # as many images as draw a scene's mean to the sum of its parts; chosen on validation rows
 EDITS = 560  # of each attribute of shapes
 EDITED = ("colour", "size")  # attributes of shapes
 
 NAMES = list(ATTRIBUTES)
 OUTLINE = [NAMES.index(name) for name in ("shape", "size")]
 FILL = [NAMES.index(name) for name in ("colour", "background")]
+SCENE = OUTLINE + FILL  # all but the position
 
 
 class Editor(Protocol):
@@ -88,26 +90,33 @@ def draw_flips(recipe: Editor, path: Path, train: Images, test: Images, classes:
 
 
 class SceneMeans:
-    """Mean latents of scenes in the middle: for each kind and size of shape, a least-squares fit by the colour and the
-    background.
+    """Mean latents of scenes in the middle, by kind and size of shape, colour and background.
 
-    A picture is a sum of what its colour and what its background bring, too. So scenes that training never showed have
-    a mean as well, and each mean is of more images than show the very scene.
+    A picture is a sum of what its colour and what its background bring, and its latents nearly are: a least-squares fit
+    of that, for each kind and size, says where scenes lie that training never showed. From there each mean goes most of
+    the way to that of the scene's own images: what is left, summed, over their number and ``PRIOR``.
     """
 
     def __init__(self, recipe: Editor, rows: CaptionedImages) -> None:
         part = slice(0, SCENES)
         x, self.attributes = rows.x[part], rows.attributes[part]
         self.latents = recipe.encode(rolled(x, -shifts(x)), rows.labels[part]).numpy(force=True)
-        outlines, fill = _outlines(self.attributes), _one_hot(self.attributes)
-        self.effects = np.zeros((outlines.max() + 1, fill.shape[1], self.latents.shape[1]), np.float32)
+        outlines, fill, dims = _number(self.attributes, OUTLINE), _one_hot(self.attributes), self.latents.shape[1]
+        self.effects = np.zeros((outlines.max() + 1, fill.shape[1], dims), np.float32)
+        left = np.empty_like(self.latents)
         for outline in np.unique(outlines):
             own = outlines == outline
             self.effects[outline] = np.linalg.lstsq(fill[own], self.latents[own], rcond=None)[0]
+            left[own] = self.latents[own] - fill[own] @ self.effects[outline]
+        scenes = _number(self.attributes, SCENE)
+        self.own = np.zeros((np.prod([COUNTS[i] for i in SCENE]), dims), np.float32)
+        np.add.at(self.own, scenes, left)
+        self.own /= np.bincount(scenes, minlength=len(self.own))[:, None] + PRIOR
 
     def __call__(self, attributes: IntArray) -> np.ndarray:
         """(n, D), of scenes (n, 5)."""
-        return np.einsum("nk,nkd->nd", _one_hot(attributes), self.effects[_outlines(attributes)])
+        parts = np.einsum("nk,nkd->nd", _one_hot(attributes), self.effects[_number(attributes, OUTLINE)])
+        return parts + self.own[_number(attributes, SCENE)]
 
     def of_values(self, column: int) -> np.ndarray:
         """(values, D), of all scenes that have each value of an attribute."""
@@ -120,9 +129,9 @@ def rolled(images: np.ndarray, by: IntArray) -> np.ndarray:
     return np.stack([np.roll(x, way, (1, 2)) for x, way in zip(images, by)])
 
 
-def _outlines(attributes: IntArray) -> IntArray:
-    """The number of each scene's kind and size of shape."""
-    return np.ravel_multi_index([attributes[:, i] for i in OUTLINE], [COUNTS[i] for i in OUTLINE])
+def _number(attributes: IntArray, columns: list[int]) -> IntArray:
+    """One number for the values of some attributes together, for each scene."""
+    return np.ravel_multi_index([attributes[:, i] for i in columns], [COUNTS[i] for i in columns])
 
 
 def _one_hot(attributes: IntArray) -> np.ndarray:
