@@ -51,6 +51,7 @@ class Kernel:
     study: bool = False
     priority: int = 10
     takes_needs: bool = False
+    takes_onto: bool = False
     looseness: float = 1.0
 
     def runs_on(self, device: str) -> bool:
@@ -93,6 +94,7 @@ def kernel(
 
     def attach(fn: Callable[..., Any]) -> Callable[..., Any]:
         implementations = _table.setdefault(op, {})
+        parameters = inspect.signature(fn).parameters
         if impl in implementations and implementations[impl].fn.__module__ != fn.__module__:
             raise ValueError(f"kernel {op}/{impl} is already defined in {implementations[impl].fn.__module__}")
         implementations[impl] = Kernel(
@@ -106,7 +108,8 @@ def kernel(
             cost=cost,
             study=study,
             priority=priority,
-            takes_needs="needs" in inspect.signature(fn).parameters,
+            takes_needs="needs" in parameters,
+            takes_onto="onto" in parameters,
             looseness=looseness,
         )
         _candidates.clear()

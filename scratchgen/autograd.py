@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import changes, kernels
-from .kernels.arrays import LARGE
-from .ownership import alone, ours
+from . import changes
+from .gradients import Gradients
+from .ownership import alone
 from .tensor import Tensor, wrap
 
 _recording: ContextVar[bool] = ContextVar("scratchgen_recording", default=True)
@@ -177,14 +177,14 @@ def _reaching(roots: Iterable[Any], wanted: dict, cut: bool) -> set[Node]:
     return reaching
 
 
-def _output_gradient(node: Node, grads: dict) -> Any:
+def _output_gradient(node: Node, grads: Gradients) -> Any:
     """Take the finished gradient(s) of a node's output(s) out of ``grads``; outputs that got none have zeros."""
     if not node.op.several:
-        g = grads.pop(node)
+        g: Any = grads.take(node)
         return _run_hooks(node.hooks[0], g) if node.hooks else g
     given = []
     for index, value in enumerate(node.outputs):
-        g = grads.pop(Output(node, index), None)
+        g = grads.take(Output(node, index))
         if g is None:
             device = node.inputs[0].device
             g = wrap(device.xp.zeros(value.shape, value.dtype), device)
@@ -241,26 +241,17 @@ def sweep(roots: list[tuple[Any, Tensor]], wanted: dict | None, create_graph: bo
     """
     found: dict = {}
     targets = {} if wanted is None else wanted
-    grads: dict = {}
+    grads = Gradients(create_graph)
     heap: list[tuple[int, Node]] = []
     queued: set[Node] = set()
     reaching = None if wanted is None else _reaching((src for src, _ in roots), wanted, cut)
 
     def give(src: Any, g: Tensor) -> None:
-        before = grads.get(src)
-        if before is None:
-            grads[src] = g
-            node = node_of(src)
-            if node is not None and node not in queued:
-                queued.add(node)
-                heappush(heap, (-node.rank, node))
-        elif not create_graph and ours(grads, src):
-            if before.array.size < LARGE:
-                np.add(before.array, g.array, out=before.array)
-            else:
-                kernels.select("accumulate", before.device.type, (before.array, g.array), {}).fn(before.array, g.array)
-        else:
-            grads[src] = before + g
+        grads.give(src, g)
+        node = node_of(src)
+        if node is not None and node not in queued:
+            queued.add(node)
+            heappush(heap, (-node.rank, node))
 
     for src, g in roots:
         give(src, g)
@@ -286,7 +277,7 @@ def sweep(roots: list[tuple[Any, Tensor]], wanted: dict | None, create_graph: bo
         else:
             needs = tuple([p is not None and (p in targets or node_of(p) in reaching) for p in node.parents])
         try:
-            input_grads = node.op.vjp(node, g, needs, create_graph)
+            input_grads = node.op.vjp(node, g, needs, grads)
             for index, gi in enumerate(input_grads):
                 if gi is not None and needs[index]:
                     give(node.parents[index], _conform(node, index, gi))
@@ -298,7 +289,7 @@ def sweep(roots: list[tuple[Any, Tensor]], wanted: dict | None, create_graph: bo
                 observer.on_backward(node, input_grads)
         if not retain:
             node.parents = node.inputs = node.outputs = node.extra = None  # type: ignore[assignment]
-    for src, g in grads.items():  # what is left belongs to leaves
+    for src, g in grads.leaves():
         if isinstance(src, Tensor) and (wanted is None or src in targets):
             found[src] = _run_hooks(src.hooks, g) if src.hooks else g
     return found

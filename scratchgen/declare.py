@@ -16,6 +16,7 @@ import numpy as np
 
 from . import autograd, kernels
 from .autograd import Meta, Node, Output, _recording, record
+from .gradients import Gradients
 from .recompute import composite_vjp
 from .tensor import Tensor, wrap
 
@@ -111,7 +112,7 @@ class Primitive:
             raise
         return _emit(self, inputs, out, device, differentiate and _recording.get() and self.vjps is not None, attrs)
 
-    def vjp(self, node: Node, g: Any, needs: tuple, create_graph: bool) -> Any:
+    def vjp(self, node: Node, g: Any, needs: tuple, given: Gradients) -> Any:
         y = _saved_output(node) if self.keep_output else None
         if self.joint:
             return self.vjps(g, y, *node.inputs, **node.attrs)
@@ -179,7 +180,8 @@ class Fused:
 
     Kernel ``name(*arrays, **attrs)`` returns the output(s), then ``auxiliary`` arrays that only the vjp kernel reads.
     Kernel ``name_vjp(g, y, *arrays, *auxiliary, **attrs)`` returns one gradient or None for each input; it may take
-    ``needs``, one flag for each input. What was not saved arrives as None.
+    ``needs``, one flag for each input, and ``onto``, arrays that it adds to the first input's gradient. What was not
+    saved arrives as None.
     """
 
     broadcasts = False
@@ -220,16 +222,16 @@ class Fused:
         extra = (chosen.impl, made[self.count :])
         return _emit(self, inputs, out, device, differentiate and _recording.get(), attrs, extra)
 
-    def vjp(self, node: Node, g: Any, needs: tuple, create_graph: bool) -> Any:
-        if not create_graph and kernels.has(self.name + "_vjp"):
-            return self._kernel_vjp(node, g, needs)
+    def vjp(self, node: Node, g: Any, needs: tuple, given: Gradients) -> Any:
+        if not given.create_graph and kernels.has(self.name + "_vjp"):
+            return self._kernel_vjp(node, g, needs, given)
         if self.closed_form is not None:
             y = _saved_output(node) if self.keep_output else None
             return self.closed_form(g, y, *node.inputs, **node.attrs)
         attrs = node.attrs
-        return composite_vjp(lambda *xs: self.composite(*xs, **attrs), node.inputs, g, needs, create_graph)
+        return composite_vjp(lambda *xs: self.composite(*xs, **attrs), node.inputs, g, needs, given.create_graph)
 
-    def _kernel_vjp(self, node: Node, g: Any, needs: tuple) -> list:
+    def _kernel_vjp(self, node: Node, g: Any, needs: tuple, given: Gradients) -> list:
         impl, auxiliary = node.extra
         device = (g[0] if self.several else g).device
         g_arrays = tuple(x.array for x in g) if self.several else g.array
@@ -238,6 +240,8 @@ class Fused:
         probe = (g_arrays[0] if self.several else g_arrays,)
         chosen = kernels.select(self.name + "_vjp", device.type, probe, node.attrs, prefer=impl)
         attrs = {**node.attrs, "needs": needs} if chosen.takes_needs else node.attrs
+        if chosen.takes_onto and needs[0] and (there := given.claim(node.parents[0])):
+            attrs = {**attrs, "onto": there}
         grads = chosen.fn(g_arrays, outputs, *inputs, *auxiliary, **attrs)
         if not isinstance(grads, tuple):
             grads = (grads,)

@@ -21,6 +21,7 @@ from .autograd import (
     sweep,
 )
 from .changes import clock
+from .gradients import Gradients
 from .tensor import Tensor, wrap
 
 _recomputing: ContextVar[bool] = ContextVar("scratchgen_recomputing", default=False)
@@ -78,12 +79,12 @@ class _Checkpoint:
         self.draws = draws  # generator -> its counter before the first run
         self.keep = itertools.repeat(True)
 
-    def vjp(self, node: Node, g: Any, needs: tuple, create_graph: bool) -> list:
+    def vjp(self, node: Node, g: Any, needs: tuple, given: Gradients) -> list:
         inputs, extra = node.inputs[: self.count], node.parents[self.count :]
         token = _recomputing.set(True)
         try:
             with rng.replay(self.draws):
-                return composite_vjp(self.function, inputs, g, needs[: self.count], create_graph, extra)
+                return composite_vjp(self.function, inputs, g, needs[: self.count], given.create_graph, extra)
         finally:
             _recomputing.reset(token)
 

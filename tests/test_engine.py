@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import scratchgen as sg
+from scratchgen import declare
 from scratchgen.declare import primitive
+from scratchgen.kernels import registry
 from scratchgen.testing import check_grad
 
 
@@ -76,6 +78,49 @@ def test_a_gradient_given_by_the_caller_is_never_written_to():
     (x + x + x).backward(g)
     np.testing.assert_array_equal(g.array, np.ones(3))
     np.testing.assert_array_equal(x.grad.array, np.full(3, 3.0))
+
+
+def test_a_vjp_kernel_adds_to_its_gradient_what_its_input_has_already(monkeypatch):
+    monkeypatch.setattr(declare, "OPS", dict(declare.OPS))
+    monkeypatch.setattr(registry, "_table", dict(registry._table))
+    seen = []
+
+    @declare.fused()
+    def test_doubled(x):
+        return x * 2.0
+
+    @registry.kernel("test_doubled")
+    def doubled(x):
+        return x * 2.0
+
+    @registry.kernel("test_doubled_vjp")
+    def doubled_vjp(g, y, x, onto=()):
+        seen.append([a.copy() for a in onto])
+        return sum(onto, 2.0 * g)
+
+    x, other = leaf(3), leaf(3, seed=1)
+    h = x * 1.0
+    first = test_doubled(h)  # whose turn is after those that use h later
+    summed = h + other  # gives a gradient that others have too
+    joined = sg.cat([h * other, h, other])  # gives a part of another
+    loss = (first * 5.0).sum() + (summed * 3.0).sum() + (joined * 7.0).sum()
+    (dx,) = sg.grad(loss, x, retain_graph=True)
+    expected = 10.0 + 3.0 + 7.0 + 7.0 * other.detach().numpy()
+    np.testing.assert_allclose(dx.array, expected, rtol=1e-15)
+    assert 1 <= len(seen[0]) <= 2
+    np.testing.assert_allclose(sum(seen[0]), expected - 10.0, rtol=1e-15)
+    (dx,) = sg.grad(loss, x, create_graph=True)
+    np.testing.assert_allclose(dx.detach().numpy(), expected, rtol=1e-15)
+    assert len(seen) == 1  # gradients with a history are added by an op
+
+
+def test_two_gradients_that_wait_are_added_before_a_third_and_for_a_leaf():
+    x, other = leaf(3), leaf(3, seed=1)
+    for count in (1, 2, 3, 4):
+        x.grad = None
+        parts = [sg.cat([x, other]) * float(i + 1) for i in range(count)]
+        sg.backward([part.sum() for part in parts])
+        np.testing.assert_array_equal(x.grad.array, np.full(3, sum(range(1, count + 1))))
 
 
 def test_broadcast_gradients_are_summed_to_every_shape():

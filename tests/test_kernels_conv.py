@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from threads import assert_one_thread_gives_the_same_bits
 
 import scratchgen as sg
-from scratchgen.kernels.conv2d import direct, direct_loops, few, reference
+from scratchgen.kernels.conv2d import direct, direct_loops, few, pixels, reference
 from scratchgen.testing import check_grad
 
 BOUND = 2e-6  # largest error relative to the largest value
@@ -144,6 +144,16 @@ def test_full_tile_keeps_its_sums_in_registers():
         products = [i for i, line in enumerate(lines) if "vfmadd" in line]
         assert len(products) == direct_loops.WIDTH.rows * direct_loops.WIDTH.vectors
         assert not [line for line in lines[products[0] : products[-1]] if "zmm" in line and "(%rsp)" in line]
+
+
+def test_pixels_of_some_of_the_channels_are_read_where_they_lie(monkeypatch):
+    rng = np.random.default_rng(3)
+    wide = [channels_last(rng.standard_normal((9, c, 13, 11)).astype(np.float32)) for c in (70, 90)]
+    x, y = wide[0][:, 30:], wide[1][:, :32]
+    from_copies = pixels.conv2d_weight_bias(channels_last(x), channels_last(y), size=(1, 1))
+    monkeypatch.setattr(np, "ascontiguousarray", lambda a: pytest.fail(f"a copy of {a.shape}"))
+    for one, other in zip(pixels.conv2d_weight_bias(x, y, size=(1, 1)), from_copies, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_weight_and_bias_come_from_one_pass_and_match():

@@ -6,6 +6,7 @@ import numba
 import numpy as np
 import pytest
 from oracle import assert_like_torch, torch
+from threads import assert_one_thread_gives_the_same_bits
 
 import scratchgen as sg
 from scratchgen import kernels
@@ -208,3 +209,23 @@ def test_steps_of_the_ladder_are_for_study_only():
     found = kernels.implementations("layer_norm", "cpu")
     assert {name for name, k in found.items() if k.study} == {"naive", "row"}
     assert kernels.select("layer_norm", "cpu", (draw(40, 80), None, None), {}).impl == "numba"
+
+
+@pytest.mark.parametrize("op", ["group_norm", "group_norm_silu"])
+@pytest.mark.parametrize("lie", [last, np.ascontiguousarray])
+@pytest.mark.parametrize("shape", [(5, 48, 9, 7), (3, 6, 40, 41)])
+def test_a_gradient_gets_what_is_there_already_to_the_bit(op, lie, shape):
+    x, g, packed = (lie(draw(*shape, seed=seed)) for seed in range(3))
+    w, b = draw(2, shape[1])
+    more = [] if op == "group_norm" else [draw(*shape[:2])]
+    how = {"num_groups": 3, "eps": 1e-5}
+    value, vjp = (kernels.implementations(op + part, "cpu")["numba"].fn for part in ("", "_vjp"))
+    given = (g, None, x, w, b, *more, *value(x, w, b, *more, **how)[1:])
+    plain = vjp(*given, **how)
+    part, turned = lie(draw(shape[0], 2 * shape[1] + 5, *shape[2:]))[:, 3 : 3 + shape[1]], packed[:, :, ::-1]
+    for there in ([packed], [part], [turned], [part, packed], [packed, turned]):
+        found = vjp(*given, **how, onto=tuple(there))
+        np.testing.assert_array_equal(found[0], plain[0] + (there[0] if len(there) == 1 else there[0] + there[1]))
+        for one, other in zip(found[1:], plain[1:], strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert_one_thread_gives_the_same_bits(lambda there=there: vjp(*given, **how, onto=tuple(there))[:1])

@@ -134,3 +134,18 @@ def test_dropout_draws_what_uniform_draws_and_is_its_own_derivative():
         np.testing.assert_array_equal(dx.detach().numpy(), kept * np.float32(1 / 0.7))
         (dg,) = sg.grad(dx.sum(), [g])
         np.testing.assert_array_equal(dg.numpy(), dx.detach().numpy())
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1)])
+@pytest.mark.parametrize("cut", range(4))
+def test_joining_takes_parts_of_other_arrays(order, cut):
+    """Also where their rows are as many and as long as rows that lie side by side would be."""
+    rng, back = np.random.default_rng(5), np.argsort(order)
+    join = kernels.implementations("cat", "cpu")["numba"].fn
+    for shape in ((1, 40, 90, 22), (4, 24, 21, 40)):
+        sizes = [n + 17 * (i == cut) for i, n in enumerate(shape)]
+        place = (slice(None),) * cut + (slice(5, 5 + shape[cut]),)
+        arrays = [rng.standard_normal([sizes[i] for i in order]).astype(np.float32).transpose(back) for _ in range(2)]
+        parts = [a[place] for a in arrays]
+        for dim in range(4):
+            np.testing.assert_array_equal(join(*parts, dim=dim), np.concatenate(parts, dim))

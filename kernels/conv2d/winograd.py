@@ -232,11 +232,12 @@ def _weigh(
     sums = work[plan.jobs * plan.scratch :]
     totals, first, last = np.zeros((plan.parts, plan.wide), F4), channels_last(x), channels_last(y)
     source, target = plane(first, step, -padding[0], -padding[1], size[0] % step), plane(last, 1, 0, 0)
-    filter, flat, bias = filter_of(w, step), w.reshape(-1), (totals.ctypes.data, plan.ones.ctypes.data if both else 0)
+    filter, flat = tuple(filter_of(w, step)), w.reshape(-1)
+    bias = totals.ctypes.data, plan.ones.ctypes.data if both else 0
     memory = (work.ctypes.data, plan.second, plan.scratch)
-    problem = source, target, plan.grid, plan.layout
+    problem = tuple(source), tuple(target), tuple(plan.grid), tuple(plan.layout)
     if plan.share:
-        plan.loops.weigh(*problem, sums, plan.sums, *bias, flat, filter, plan.share, *memory)
+        plan.loops.weigh(*problem, sums, plan.sums, *bias, flat, filter, plan.share, -(-ins // plan.share), *memory)
     else:
         how = plan.depth, sums.ctypes.data, plan.sums, *bias, plan.wide, plan.parts
         plan.loops.accumulate(*problem, *how, *memory, threads)
@@ -263,17 +264,17 @@ def _convolve(
     plan = _plan(images, size, taps, outputs, source.step, target.step, filter.ins, filter.outs, threads)
     bias = np.zeros((1 if b is None else len(plan.ones), plan.wide), F4)
     if b is not None:  # part of the products at all points, so that it is transformed to itself
-        np.multiply.outer(plan.ones, b, out=bias[:, : filter.outs])
+        np.multiply(plan.ones[:, None], b, out=bias[:, : filter.outs])
     own = plan.grid.total >= TILES * threads  # with less to do, to transform the filter for itself delays a thread
     elements = threads * plan.scratch + (threads if own else 1) * len(plan.ones) * plan.layout.u
     plan.loops.convolve(
-        source,
-        target,
-        added or NOWHERE,
-        plan.grid,
-        plan.layout,
+        tuple(source),
+        tuple(target),
+        tuple(added or NOWHERE),
+        tuple(plan.grid),
+        tuple(plan.layout),
         w.ctypes.data,
-        filter,
+        tuple(filter),
         bias.ctypes.data,
         0 if b is None else plan.wide,
         plan.depth,

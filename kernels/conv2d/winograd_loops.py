@@ -13,6 +13,9 @@ than phase 0: its polynomial is of a lower degree, 0 at infinity, where it needs
 Vectors run along channels. A tile that reaches over an edge, or whose channels do not fill vectors, has a transform
 that masks off what is not there; the others have one without masks.
 
+What is called from Python takes places and sizes as plain tuples and names their parts itself: Numba's look at a tuple
+with names takes 2 us, in every call.
+
 An image whose size is no multiple of a tile's has short tiles, with an output less. The last output is the only one
 that the point at infinity has a part in, so a short tile is a whole one without the products there.
 """
@@ -31,6 +34,10 @@ from .winograd_places import (
     GROUP,
     KINDS,
     LINE,
+    Filter,
+    Grid,
+    Layout,
+    Plane,
     after,
     few_ins,
     kind_of,
@@ -208,10 +215,14 @@ def _write_kind(plane, added, grid, kind, first, count, m, wide, point, phase, c
     for t in range(count):
         source = m + 4 * t * wide
         target = corner + 4 * (image * plane.by_image + i * by_down * down + j * by_across * across)
+        more = added.data + 4 * (image * added.by_image + channel)
+        more += 4 * ((start_down + i * by_down) * added.by_row + (start_across + j * by_across) * added.by_column)
         for r in range(by_down if step == 1 else 0):
             for q in range(by_across, 2 * by_across):  # of the tile to the right
                 for element in range(0, channels, LINE):
                     fetch_to_write(target + 4 * (r * down + q * across + element))
+                    if added.data:
+                        fetch(more + 4 * (r * added.by_row + q * added.by_column + element))
         low, high = first_row - i * by_down, min(rows - i * by_down, by_down)
         begin, end = first_column - j * by_across, min(columns - j * by_across, by_across)
         if whole and low <= 0 and high == by_down and begin <= 0 and end == by_across:
@@ -219,10 +230,9 @@ def _write_kind(plane, added, grid, kind, first, count, m, wide, point, phase, c
         else:
             _transform_edge(kind, source, N * point, point, target, down, across, low, high, begin, end, channels)
         if added.data:
-            more = added.data + 4 * (image * added.by_image + channel)
-            for r in range(start_down + i * by_down, start_down + i * by_down + high):
-                for q in range(start_across + j * by_across, start_across + j * by_across + end):
-                    place = plane.data + 4 * (image * plane.by_image + r * plane.by_row + q * plane.by_column + channel)
+            for r in range(high):
+                for q in range(end):
+                    place = target + 4 * (r * down + q * across)
                     add_to(place, more + 4 * (r * added.by_row + q * added.by_column), channels)
         image, i, j = after(image, i, j, tiles_down, tiles_across)
     return count
@@ -259,18 +269,18 @@ def _filter_slice(w, filter, layout, u, start, stop, depth, out_phase, first, co
     wide = (filter.outs + LANES - 1) // LANES * LANES
     block = np.empty(TAPS * TAPS * LANES, np.float32)
     block[:] = 0
-    for d in range(start, stop):
-        in_phase, c = divmod(d, filter.ins)
-        a, b = phase_of(in_phase + out_phase, filter.step)  # one of the two is 0
-        down, across = taps_of(filter, a, b)
-        row, column = filter.step * filter.by_row, filter.step * filter.by_column
-        corner = c * filter.by_in + a * filter.by_row + b * filter.by_column
-        if filter.turned:
-            corner += (down - 1) * row + (across - 1) * column
-            row, column = -row, -column
-        for k in range(first, first + columns, LANES):
-            place, lanes = w + 4 * (corner + k * filter.by_out), min(LANES, filter.outs - k)
-            gather(place, row, column, filter.by_out, lanes, down, across, block.ctypes.data)
+    for k in range(first, first + columns, LANES):  # a vector at a time: of 64 filters, lines share too few sets
+        lanes = min(LANES, filter.outs - k)
+        for d in range(start, stop):
+            in_phase, c = divmod(d, filter.ins)
+            a, b = phase_of(in_phase + out_phase, filter.step)  # one of the two is 0
+            down, across = taps_of(filter, a, b)
+            row, column = filter.step * filter.by_row, filter.step * filter.by_column
+            corner = k * filter.by_out + c * filter.by_in + a * filter.by_row + b * filter.by_column
+            if filter.turned:
+                corner += (down - 1) * row + (across - 1) * column
+                row, column = -row, -column
+            gather(w + 4 * corner, row, column, filter.by_out, lanes, down, across, block.ctypes.data)
             target = u + 4 * ((out_phase * wide + first) * depth + d * columns + k - first)
             for p in range(N * N):
                 fetch_to_write(target + 4 * (p * layout.u + columns))
@@ -287,22 +297,37 @@ def _filter_part(w, filter, layout, u, start, stop, depth, phases):
             k += columns
 
 
+def _filter_share(y, layout, w, filter, u, depth, n, slices):
+    """One of so many shares of the filter to U."""
+    y, layout, filter = Plane(*y), Layout(*layout), Filter(*filter)
+    start, stop = n * depth // slices, (n + 1) * depth // slices
+    _filter_part(w, filter, layout, u, start, stop, depth, y.step * y.step)
+
+
+def _convolve_share(x, y, added, grid, layout, w, filter, bias, between, depth, work, m, step, own, thread, threads):
+    """What one thread does."""
+    x, y, added, grid = Plane(*x), Plane(*y), Plane(*added), Grid(*grid)
+    layout, filter = Layout(*layout), Filter(*filter)
+    v, u = work + 4 * thread * step, work + 4 * threads * step
+    if own:
+        u += 4 * thread * N * N * layout.u
+        _filter_part(w, filter, layout, u, 0, depth, depth, y.step * y.step)
+    _convolve_part(x, y, added, grid, layout, u, bias, between, depth, v, v + 4 * m, thread, threads)
+
+
 def _convolve(x, y, added, grid, layout, w, filter, bias, between, depth, work, m, step, own, threads):
     """Each thread has its V and M ``step`` elements of ``work`` from the next one's, M ``m`` after V; then comes U.
 
     ``own``: each thread makes a U of its own, which is in its cache then; otherwise all make one together.
     """
-    u, phases = work + 4 * threads * step, y.step * y.step
     if not own:
         slices = min(threads, depth)
         for n in prange(slices):
-            _filter_part(w, filter, layout, u, n * depth // slices, (n + 1) * depth // slices, depth, phases)
+            _filter_share(y, layout, w, filter, work + 4 * threads * step, depth, n, slices)
     for thread in prange(threads):
-        v, here = work + 4 * thread * step, u
-        if own:
-            here = u + 4 * thread * N * N * layout.u
-            _filter_part(w, filter, layout, here, 0, depth, depth, phases)
-        _convolve_part(x, y, added, grid, layout, here, bias, between, depth, v, v + 4 * m, thread, threads)
+        _convolve_share(
+            x, y, added, grid, layout, w, filter, bias, between, depth, work, m, step, own, thread, threads
+        )  # fmt: skip
 
 
 def _accumulate_part(x, y, grid, layout, depth, v, g, sums, totals, ones, start, stop):
@@ -335,16 +360,23 @@ def _accumulate_part(x, y, grid, layout, depth, v, g, sums, totals, ones, start,
             k += vectors * LANES
 
 
+def _accumulate_share(x, y, grid, layout, depth, sums, size, totals, ones, wide, parts, work, g, step, thread, threads):
+    """Every ``threads``-th part, from the ``thread``-th on."""
+    x, y, grid, layout = Plane(*x), Plane(*y), Grid(*grid), Layout(*layout)
+    unit = unit_of(grid)
+    units, v = grid.total // unit, work + 4 * thread * step
+    for part in range(thread, parts, threads):
+        start, stop = units * part // parts * unit, units * (part + 1) // parts * unit
+        here, total = sums + 4 * part * size, totals + 4 * part * wide
+        _accumulate_part(x, y, grid, layout, depth, v, v + 4 * g, here, total, ones, start, stop)
+
+
 def _accumulate(x, y, grid, layout, depth, sums, size, totals, ones, wide, parts, work, g, step, threads):
     """The sums of each part of the tiles, ``size`` and ``wide`` elements apart; a thread takes part after part."""
-    unit = unit_of(grid)
-    units = grid.total // unit
     for thread in prange(threads):
-        v = work + 4 * thread * step
-        for part in range(thread, parts, threads):
-            start, stop = units * part // parts * unit, units * (part + 1) // parts * unit
-            here, total = sums + 4 * part * size, totals + 4 * part * wide
-            _accumulate_part(x, y, grid, layout, depth, v, v + 4 * g, here, total, ones, start, stop)
+        _accumulate_share(
+            x, y, grid, layout, depth, sums, size, totals, ones, wide, parts, work, g, step, thread, threads
+        )  # fmt: skip
 
 
 def _finish_panel(sums, size, parts, w, filter, depth, start, first, columns):
@@ -374,6 +406,7 @@ def _finish_panel(sums, size, parts, w, filter, depth, start, first, columns):
 
 def _finish_group(sums, size, parts, w, filter, depth, start):
     """All outputs of a group of depths."""
+    filter = Filter(*filter)
     k = 0
     while k < filter.outs:
         columns = vectors_of(filter.outs - k) * LANES
@@ -387,39 +420,27 @@ def _finish(sums, size, parts, w, filter, depth):
         _finish_group(sums, size, parts, w, filter, depth, n * GROUP)
 
 
-def _weigh_share(x, y, grid, layout, sums, totals, ones, w, filter, start, stop, v, g):
-    """The filter's gradient for channels from ``start`` to ``stop`` of x: all tiles, and at once transformed back."""
-    channels = stop - start
+def _weigh_share(x, y, grid, layout, sums, totals, ones, w, filter, each, share, v, g):
+    """The filter's gradient for one share of the channels of x: all tiles, and at once transformed back."""
+    x, y, grid, layout, filter = Plane(*x), Plane(*y), Grid(*grid), Layout(*layout), Filter(*filter)
+    start = share * each
+    channels = min(each, x.channels - start)
     depth = x.step * x.step * channels
     part, here = part_of(x, start, channels), few_ins(filter, channels)
-    _accumulate_part(part, y, grid, layout, depth, v, g, sums.ctypes.data, totals, ones, 0, grid.total)
+    weights = ones if share == 0 else 0
+    _accumulate_part(part, y, grid, layout, depth, v, g, sums.ctypes.data, totals, weights, 0, grid.total)
     for first in range(0, depth, GROUP):
         _finish_group(sums, 0, 1, w[start * filter.by_in :], here, depth, first)
 
 
-def _weigh(x, y, grid, layout, sums, size, totals, ones, w, filter, each, work, g, step):
-    """The filter's gradient into the flat w, by shares of ``each`` of the channels of x.
+def _weigh(x, y, grid, layout, sums, size, totals, ones, w, filter, each, shares, work, g, step):
+    """The filter's gradient into the flat w, by so many shares, of ``each`` of the channels of x.
 
     All shares transform all of y. The first adds up ``totals``.
     """
-    for share in prange((x.channels + each - 1) // each):
-        start, v = share * each, work + 4 * share * step
-        stop = min(start + each, x.channels)
-        _weigh_share(
-            x,
-            y,
-            grid,
-            layout,
-            sums[share * size : (share + 1) * size],
-            totals,
-            ones if share == 0 else 0,
-            w,
-            filter,
-            start,
-            stop,
-            v,
-            v + 4 * g,
-        )
+    for share in prange(shares):
+        v, own = work + 4 * share * step, sums[share * size : (share + 1) * size]
+        _weigh_share(x, y, grid, layout, own, totals, ones, w, filter, each, share, v, v + 4 * g)
 
 
 _INNER = (
@@ -428,7 +449,10 @@ _INNER = (
     _filter_slice,
     _filter_part,
     _convolve_part,
+    _filter_share,
+    _convolve_share,
     _accumulate_part,
+    _accumulate_share,
     _finish_panel,
     _finish_group,
     _weigh_share,

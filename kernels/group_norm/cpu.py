@@ -17,9 +17,13 @@ from .. import channel_norm
 from ..channel_norm import BLOCKS, COMPILED_FROM, PARALLEL_FROM, VERSION, as_matrices, channels_first, new_like, widths
 from ..layout import read_only
 from ..numba_config import prange, specialise
+from ..onto import VERSION as ONTO_VERSION
+from ..onto import add_rows, table
 from ..registry import kernel
 from ..vecmath import ONE, ZERO
 from .reference import value_cost, vjp_cost
+
+CHUNK = 1 << 12  # elements that stay in the first-level cache until they are added up
 
 # `loops` gives these their values
 column_sums: Any = None
@@ -157,7 +161,7 @@ def _of_group(weight, sums, products, high, added, mean, rstd, start, stop, coun
 
 
 def _last_vjps(
-    g, x, weight, bias, added, means, rstds, parameter, dx, dweight, dbias, dadded, narrow, width, start, stop
+    g, x, weight, bias, added, means, rstds, parameter, onto, dx, dweight, dbias, dadded, narrow, width, start, stop
 ):
     channels, groups = weight.size, means.shape[1]
     size = channels // groups
@@ -166,6 +170,7 @@ def _last_vjps(
     high, scale, shift, along, rest = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     totals = np.empty((3, narrow))
     sums, products, nothing = totals[0], totals[1], totals[2]
+    chunk = max(CHUNK // width, 1) * width
     for j in range(narrow):
         nothing[j] = 0.0
     for n in range(start, stop):
@@ -187,18 +192,23 @@ def _last_vjps(
         repeat(along, channels)
         repeat(rest, channels)
         ahead = x.strides[0] if n + 1 < x.shape[0] else 0
-        column_vjps(g[n], x[n], high, scale, along, rest, dx[n], ahead)
+        for j in range(narrow):
+            sums[j] = 0.0
+        for a in range(0, x.shape[1], chunk):
+            b = min(a + chunk, x.shape[1])
+            part = dx[n, a:b]
+            column_vjps(g[n, a:b], x[n, a:b], high, scale, along, rest, part, ahead)
+            if dadded.shape[0]:
+                column_sums(part, nothing, sums, products)
+            add_rows(part, onto, (n * x.shape[1] + a) // channels, channels)
         if dadded.shape[0]:
-            for j in range(narrow):
-                sums[j] = 0.0
-            column_sums(dx[n], nothing, sums, products)
             fold(sums, channels)
             for c in range(channels):
                 dadded[n, c] = sums[c]
 
 
 def _first_vjps(
-    g, x, weight, bias, added, means, rstds, parameter, dx, dweight, dbias, dadded, narrow, width, start, stop
+    g, x, weight, bias, added, means, rstds, parameter, onto, dx, dweight, dbias, dadded, narrow, width, start, stop
 ):
     groups = means.shape[1]
     size = weight.size // groups
@@ -222,6 +232,7 @@ def _first_vjps(
                 row_vjps(g[n, c], x[n, c], high[c], scale[c], np.float32(a), rest, dx[n, c])
                 if dadded.shape[0]:
                     dadded[n, c], _ = row_sums(dx[n, c], 0.0)
+                add_rows(dx[n, c], onto, n * weight.size + c, x.shape[2])
 
 
 def _all_values(x, weight, bias, added, eps, parameter, y, means, rstds, narrow, width, blocks):
@@ -232,18 +243,20 @@ def _all_values(x, weight, bias, added, eps, parameter, y, means, rstds, narrow,
 
 
 def _some_vjps(
-    g, x, weight, bias, added, means, rstds, parameter, dx, dweight, dbias, dadded, narrow, width, first, last
+    g, x, weight, bias, added, means, rstds, parameter, onto, dx, dweight, dbias, dadded, narrow, width, first, last
 ):
     """Blocks ``first`` to ``last`` of samples."""
     size = -(-x.shape[0] // dweight.shape[0])
     for b in range(first, last):
-        vjps_of_block(g, x, weight, bias, added, means, rstds, parameter, dx, dweight[b], dbias[b], dadded, narrow,
-                      width, b * size, min((b + 1) * size, x.shape[0]))  # fmt: skip
+        vjps_of_block(g, x, weight, bias, added, means, rstds, parameter, onto, dx, dweight[b], dbias[b], dadded,
+                      narrow, width, b * size, min((b + 1) * size, x.shape[0]))  # fmt: skip
 
 
-def _all_vjps(g, x, weight, bias, added, means, rstds, parameter, dx, dweight, dbias, dadded, narrow, width, blocks):
+def _all_vjps(
+    g, x, weight, bias, added, means, rstds, parameter, onto, dx, dweight, dbias, dadded, narrow, width, blocks
+):
     for b in prange(blocks):
-        some_vjps(g, x, weight, bias, added, means, rstds, parameter, dx, dweight, dbias, dadded, narrow, width,
+        some_vjps(g, x, weight, bias, added, means, rstds, parameter, onto, dx, dweight, dbias, dadded, narrow, width,
                   b, b + 1)  # fmt: skip
 
 
@@ -260,7 +273,7 @@ class Loops(NamedTuple):
 def loops(activation: str, first: bool) -> Loops:
     """For one activation and layout. Each is compiled when it is first called, or loaded from disk."""
     names = dict(channel_norm.names(activation))
-    variant = f"{activation}_{'first' if first else 'last'}_{VERSION}"
+    variant = f"{activation}_{'first' if first else 'last'}_{VERSION}_{ONTO_VERSION}"
     for helper in (_statistics, _repeat, _fold, _of_channel, _of_sample, _of_group):
         names[helper.__name__[1:]] = specialise(helper, variant, names, error_model="numpy")
     bodies: tuple[tuple[str, Callable[..., Any], bool], ...] = (
@@ -313,8 +326,9 @@ def vjps(
     num_groups: int,
     activation: str = "none",
     added: np.ndarray | None = None,
+    onto: tuple[np.ndarray, ...] = (),
 ) -> tuple[np.ndarray | None, ...]:
-    """Gradients in x, weight, bias and what was ``added`` to x."""
+    """Gradients in x, weight, bias and what was ``added`` to x. The first has what is ``onto`` it."""
     first, channels = channels_first(x), x.shape[1]
     dx, out = new_like(x, first)
     sizes = widths(channels, math.prod(x.shape[2:]))
@@ -324,7 +338,9 @@ def vjps(
     statistics = (np.asarray(a, np.float64).reshape(-1, num_groups) for a in (means, rstds))
     run = loops(activation, first)
     inputs = read_only(as_matrices(g, first), as_matrices(x, first), *parameters, _rows(added, channels), *statistics)
-    arguments = (*inputs, ZERO, out, dweight, dbias, dadded, *sizes)
+    order = tuple(range(x.ndim)) if first else (0, *range(2, x.ndim), 1)
+    there, _kept = table(onto, order, math.prod(x.shape[2:]) if first else channels)
+    arguments = (*inputs, ZERO, there, out, dweight, dbias, dadded, *sizes)
     if x.size >= PARALLEL_FROM:
         run.all_vjps(*arguments, _blocks(x))
     else:
@@ -365,5 +381,6 @@ def group_norm_vjp(
     *,
     num_groups: int,
     eps: float,
+    onto: tuple[np.ndarray, ...] = (),
 ) -> tuple[np.ndarray | None, ...]:
-    return vjps(g, x, weight, bias, mean, rstd, num_groups)[:3]
+    return vjps(g, x, weight, bias, mean, rstd, num_groups, onto=onto)[:3]

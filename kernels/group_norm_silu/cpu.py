@@ -35,5 +35,6 @@ def group_norm_silu_vjp(
     *,
     num_groups: int,
     eps: float,
+    onto: tuple[np.ndarray, ...] = (),
 ) -> tuple[np.ndarray | None, ...]:
-    return vjps(g, x, weight, bias, mean, rstd, num_groups, "silu", shift)
+    return vjps(g, x, weight, bias, mean, rstd, num_groups, "silu", shift, onto)

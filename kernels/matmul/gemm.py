@@ -38,6 +38,7 @@ TILES = 4  # of a group of A
 HEIGHT = 8 * ROWS  # rows that go through a product and what follows it together
 LINE = 16  # floats in a line of the cache
 FAR = 1 << 18  # floats: a factor or a result from 1 MB on does not stay in L2
+TINY, SPREAD, FEW_ROWS = 1 << 12, 5 << 16, 60 * ROWS  # of B in place: up to 1.25 MB with its gaps, which L2 holds
 PAGE = 1024  # floats; rows so far apart compete for the same places in L1
 _ZEROS = np.zeros(PANEL, np.float32)
 
@@ -122,6 +123,12 @@ def _row_space(depth):
 
 
 @_inner
+def _pays_in_place(rows, spread):
+    """Whether to read B where it lies: for so many rows of A, and that many floats from its first row to its last."""
+    return rows <= 2 * ROWS or spread <= TINY or (rows <= FEW_ROWS and spread <= SPREAD)
+
+
+@_inner
 def _tile_space(depth):
     """Floats of a tile of a transposed A; as vectors are written whole, what follows the last row is not kept."""
     return ROWS * depth + LANES
@@ -198,7 +205,7 @@ def _multiply_block(
     copied = a_step == 1 and a_row % PAGE == 0 and n > 3 * PANEL and m > 1
     size = -(-depth // LINE) * LINE * PANEL
     whole = 0  # columns of B that are read where they lie
-    if b_column == 1 and ready == 0 and (m + below <= 2 * ROWS or depth * b_step <= 4096):
+    if b_column == 1 and ready == 0 and _pays_in_place(m + below, depth * b_step):
         whole = n // PANEL * PANEL
     if ready == 0:
         place = space + 4 * (whole // PANEL * size)

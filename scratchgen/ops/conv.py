@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from .. import kernels
 from ..autograd import Node
 from ..declare import OPS, Primitive, primitive
+from ..gradients import Gradients
 from ..tensor import Tensor
 from .shape import reshape
 from .spatial import Sizes, as_images, each, lengths_of, like_input
@@ -24,11 +25,11 @@ class _Convolution(Primitive):
 
     __slots__ = ()
 
-    def vjp(self, node: Node, g: Tensor, needs: tuple, create_graph: bool) -> list:
+    def vjp(self, node: Node, g: Tensor, needs: tuple, given: Gradients) -> list:
         x, how = node.inputs[0], {**node.attrs, "size": node.inputs[1].shape[2:]}
         both = needs[1] and needs[2] and _made_alike("conv2d_weight", "conv2d_weight_bias", x, g, how)
         others = (needs[0], not both and needs[1], not both and needs[2], *needs[3:])
-        grads = super().vjp(node, g, others, create_graph)
+        grads = super().vjp(node, g, others, given)
         return [grads[0], *_conv2d_weight_bias(x, g, **how), *grads[3:]] if both else grads
 
 

@@ -10,6 +10,7 @@ from .. import dtypes, kernels
 from ..autograd import Node, is_grad_enabled, record
 from ..declare import Primitive, method, primitive
 from ..device import Device, move
+from ..gradients import Gradients
 from ..kernels.arrays import LARGE
 from ..tensor import Tensor, as_tensor, wrap
 
@@ -67,7 +68,7 @@ class _Move:
 
     name, broadcasts, several, keep, keep_output = "to", False, False, (False,), False
 
-    def vjp(self, node: Node, g: Tensor, needs: tuple, create_graph: bool) -> list[Tensor]:
+    def vjp(self, node: Node, g: Tensor, needs: tuple, given: Gradients) -> list[Tensor]:
         return [_move(g, node.inputs[0].device)]
 
 
