@@ -14,6 +14,7 @@ from scratchgen.recipes import RECIPES, find
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator needs g++")
 
 IMAGES: dict[str, Any] = {"width": 4, "batch_size": 8, "latent": 4, "steps": 10}
+BRIEF: dict[str, Any] = {"prompt": 3, "response": 3, "pretrain_steps": 0, "reward_steps": 0, "epochs": 2}  # PPO at once
 SMALL: dict[str, tuple[str, dict[str, Any]]] = {  # model -> (data, settings that make a step small)
     "autoencoder": ("digits", {"network": "conv", "hidden": (16,), "channels": (4, 4), "batch_size": 8}),
     "vae": ("digits", {"hidden": (16,), "batch_size": 8}),
@@ -23,6 +24,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {  # model -> (data, settings tha
     "cgan": ("digits", {**IMAGES, "opponent_steps": 1}),
     "ddpm": ("digits", {"network": "ho", "widths": (8, 8), "blocks": 1, "attention": (1,), "batch_size": 4}),
     "gpt": ("addition", {"layers": 1, "heads": 2, "width": 16, "batch_size": 4}),
+    "rlhf": ("manual", {"layers": 1, "heads": 2, "width": 16, "batch_size": 4, **BRIEF}),
     "transformer": ("dates", {"layers": 1, "heads": 2, "width": 8, "hidden": 16, "batch_size": 4}),
     "seq2seq": ("dates", {"embedding": 8, "hidden": 12, "batch_size": 4}),
     "vit": ("digits", {"layers": 1, "heads": 2, "width": 16, "hidden": 32, "batch_size": 4, "dropout": 0.0}),

@@ -205,6 +205,17 @@ def test_metrics_are_averages_over_the_steps_of_a_line(tmp_path: Path, monkeypat
     assert [line["step"] for line in lines if "validation_norm" in line] == [7, 14, 21, 28, 35, 40]
 
 
+def test_a_metric_of_some_steps_is_averaged_over_those(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(Toy(ToyConfig(steps=8, evaluate_every=8)), tmp_path, quiet=True)
+    trainer.log_every = 4
+    monkeypatch.setattr(
+        trainer.recipe, "step", lambda: {"first": 2.0} if trainer.step < 3 else {"second": float(trainer.step)}
+    )  # fmt: skip
+    trainer.run()
+    lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
+    assert lines[:2] == [{"step": 4, "first": 2.0, "second": 3.0}, {"step": 8, "second": 5.5}]
+
+
 def test_reading_a_run_does_not_touch_it(whole: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in whole.iterdir()}
     resume(whole)

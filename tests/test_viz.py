@@ -33,6 +33,7 @@ def _every_picture(folder: Path) -> list[Path]:
         viz.latent_manifold(folder / "manifold.png", x.reshape(2, 3, 8, 8), [-1, 0, 1], [0, 1]),
         viz.loss_curves(folder / "loss.png", [{"step": i, "loss": 1.0 / (i + 1)} for i in range(5)]),
         viz.lines(folder / "lines.png", [0, 1], {"p": {"a": [1, 2], "b": [2, 1]}, "q": {"c": [1, 9]}}, label="x"),
+        viz.trade_off(folder / "trade.png", {"a": ([0, 1], [0, 2]), "b": ([0, 2, 3], [0, 1, 2])}, x="cost", y="gain"),
         viz.scatter(folder / "scatter.png", points, np.arange(50) % 3, ["a", "b", "c"]),
         viz.samples_2d(folder / "samples.png", {"data": points, "model": points}, centres=[[0, 0]]),
         viz.density_2d(folder / "density.png", {"f": lambda p: np.exp(-(p**2).sum(1))}, (-2, 2, -2, 2), samples=points),
@@ -255,6 +256,10 @@ class TestLines:
     def test_curves_have_a_value_for_each_x(self, tmp_path) -> None:
         with pytest.raises(ValueError, match=r"lines: 'a' has shape \(2,\), x has \(3,\)"):
             viz.lines(tmp_path / "x.png", [0, 1, 2], {"p": {"a": [1, 2]}}, label="x")
+
+    def test_each_curve_of_a_trade_off_has_points_of_its_own(self, tmp_path) -> None:
+        with pytest.raises(ValueError, match=r"trade_off: 'a' has x of shape \(2,\) and y of shape \(3,\)"):
+            viz.trade_off(tmp_path / "x.png", {"a": ([0, 1], [0, 1, 2])}, x="cost", y="gain")
 
 
 class TestPlots:

@@ -102,13 +102,22 @@ class GPT(nn.Module):
         ``cache``: the tokens of earlier calls come first. ``present`` (N, S) bools: False at padding, over these
         tokens and those in the cache; positions count present tokens only.
         """
+        return self.logits(self.hidden(ids, present, cache, last))
+
+    def hidden(
+        self, ids: Tensor, present: Tensor | None = None, cache: GPTCache | None = None, last: bool = False
+    ) -> Tensor:
+        """norm(h_L), (N, T, width), of which the logits are made; arguments as of ``forward``."""
         seen = cache.length if cache is not None else 0
         x, mask, rotary = self._begin(ids, present, seen)
         single = seen > 0 and ids.shape[1] == 1 and mask is None and rotary is None
         stepped = cache.step(x) if cache is not None and single else None
         x = self._through(x, mask, rotary, cache) if stepped is None else stepped
-        x = self.norm(x[:, -1:] if last else x)
-        return F.linear(x, self.tokens.weight if self.head is None else self.head.weight)
+        return self.norm(x[:, -1:] if last else x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The head: (..., width) -> (..., vocabulary)."""
+        return F.linear(hidden, self.tokens.weight if self.head is None else self.head.weight)
 
     def _through(self, x: Tensor, mask: Tensor | None, rotary: Rotary | None, cache: GPTCache | None) -> Tensor:
         """All blocks, op by op."""

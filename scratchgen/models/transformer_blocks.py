@@ -86,11 +86,11 @@ class Cache:
         for store, new in zip(self.stores, (keys, values)):
             store[:, :, start : self.length] = new
 
-    def read(self) -> tuple[Tensor, Tensor]:
-        """All keys and all values."""
+    def read(self, device: sg.Device | None = None) -> tuple[Tensor, Tensor]:
+        """All keys and all values. ``device``: theirs, which arrays of the emulator do not tell by themselves."""
         if not self.stores:
             raise RuntimeError("Cache: nothing has been stored yet")
-        keys, values = (sg.as_tensor(store[:, :, : self.length]) for store in self.stores)
+        keys, values = (sg.as_tensor(store[:, :, : self.length], device=device) for store in self.stores)
         return keys, values
 
     def select(self, rows: Tensor) -> None:
@@ -161,13 +161,13 @@ class Attention(nn.Module):
                 q, k = rotary.turn(q), rotary.turn(k)
             if cache is not None:
                 cache.append(k.array, v.array)
-                k, v = cache.read()
+                k, v = cache.read(x.device)
             return q, k, v
         width = x.shape[-1]
         weight, bias = self.qkv.weight, self.qkv.bias
         (q,) = self._split(F.linear(x, weight[:width], None if bias is None else bias[:width]), 1)
         if cache is not None and cache.length:
-            return q, *cache.read()
+            return q, *cache.read(x.device)
         k, v = self._split(F.linear(memory, weight[width:], None if bias is None else bias[width:]), 2)
         if cache is not None:
             cache.append(k.array, v.array)

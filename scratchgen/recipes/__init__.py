@@ -17,6 +17,7 @@ RECIPES: dict[str, tuple[str, str]] = {  # model name -> (module, class)
     "cgan": ("cgan", "CGANRecipe"),
     "ddpm": ("ddpm", "DDPMRecipe"),
     "gpt": ("gpt", "GPTRecipe"),
+    "rlhf": ("rlhf", "RLHFRecipe"),
     "seq2seq": ("seq2seq", "Seq2SeqRecipe"),
     "transformer": ("transformer", "TransformerRecipe"),
     "vit": ("vit", "ViTRecipe"),

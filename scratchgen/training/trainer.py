@@ -57,7 +57,7 @@ class Trainer:
         self.seconds = 0.0  # spent in training, over all resumed parts
         self.history: list[dict[str, Any]] = []  # the lines of metrics.jsonl
         self._sums: dict[str, float] = {}  # of the metrics since the last line
-        self._count = 0
+        self._counts: dict[str, int] = {}  # steps that had them: a recipe of several stages has not all in each
         config = recipe.config
         self.evaluate_every = config.evaluate_every or max(1, config.steps // 10)
         self.log_every = max(1, config.steps // LINES)
@@ -106,7 +106,7 @@ class Trainer:
         self._check_finite(metrics)
         for key, value in metrics.items():
             self._sums[key] = self._sums.get(key, 0.0) + value
-        self._count += 1
+            self._counts[key] = self._counts.get(key, 0) + 1
 
     def _check_finite(self, metrics: dict[str, float]) -> None:
         for key, value in metrics.items():
@@ -120,8 +120,8 @@ class Trainer:
         )
 
     def _log(self, bar: Any) -> None:
-        means = {key: total / self._count for key, total in self._sums.items()}
-        self._sums, self._count = {}, 0
+        means = {key: total / self._counts[key] for key, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
         self._append({"step": self.step, **means})
         bar.set_postfix({key: f"{value:.4g}" for key, value in list(means.items())[:3]})
 
@@ -158,7 +158,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "sums": self._sums,
-            "count": self._count,
+            "counts": self._counts,
             "history": self.history,
             "default_generator": default_generator.state_dict(),
             "recipe": {name: part.state_dict() for name, part in self.recipe.state().items()},
@@ -192,7 +192,9 @@ class Trainer:
             ) from error
         default_generator.load_state_dict(state["default_generator"])
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
-        self._sums, self._count = state["sums"], state["count"]
+        self._sums = state["sums"]
+        # Checkpoints of before had one count for all.
+        self._counts = state["counts"] if "counts" in state else dict.fromkeys(self._sums, state["count"])
 
 
 def _line(metrics: dict[str, Any]) -> str:

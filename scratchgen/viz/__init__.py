@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .curves import lines as lines
     from .curves import loss_curves as loss_curves
+    from .curves import trade_off as trade_off
     from .images import film_strip as film_strip
     from .images import image_grid as image_grid
     from .images import interpolation_grid as interpolation_grid
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .plots import scatter as scatter
 
 _NAMES = {
-    "curves": ("lines", "loss_curves"),
+    "curves": ("lines", "loss_curves", "trade_off"),
     "images": ("film_strip", "image_grid", "interpolation_grid", "latent_manifold", "reconstructions"),
     "plots": ("attention_map", "density_2d", "histogram", "samples_2d", "scatter"),
 }

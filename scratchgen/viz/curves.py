@@ -107,6 +107,30 @@ def lines(
     return style.save_figure(page, path)
 
 
+def trade_off(
+    path: str | os.PathLike[str],
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    x: str,
+    y: str,
+    title: str | None = None,
+) -> Path:
+    """Draw named curves, each through points of its own: ``{"method": (x (N,), y (N,))}``, in the order given.
+
+    ``x`` and ``y``: what the axes are.
+    """
+    page, (ax,) = style.figure(6.4, 4.4)
+    for i, (name, points) in enumerate(curves.items()):
+        across, up = (np.asarray(values, np.float64) for values in points)
+        if across.shape != up.shape or across.ndim != 1:
+            raise ValueError(f"trade_off: {name!r} has x of shape {across.shape} and y of shape {up.shape}")
+        ax.plot(across, up, color=style.PALETTE[i % len(style.PALETTE)], linewidth=1.4, marker="o", markersize=3.5,
+                label=name)  # fmt: skip
+    ax.legend(frameon=False, fontsize=style.TEXT, labelcolor=style.INK, handlelength=1.2)
+    style.label(ax, title, x, y)
+    return style.save_figure(page, path)
+
+
 def _metrics(records: Sequence[Mapping[str, Any]], x: str) -> list[str]:
     """The metrics in order of appearance, those of validation under the names of training."""
     names: dict[str, None] = {}
