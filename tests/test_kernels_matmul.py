@@ -57,7 +57,7 @@ def test_any_shape_and_layout(m, n, k, layout_a, layout_b, seed):
 
 @pytest.mark.parametrize("layout_b", ["rows", "columns", "gaps"])
 @pytest.mark.parametrize("layout_a", ["rows", "columns", "pages"])
-@pytest.mark.parametrize(("m", "n", "k"), [(250, 70, 1000), (120, 600, 530), (300, 1100, 260)])
+@pytest.mark.parametrize(("m", "n", "k"), [(250, 70, 1000), (120, 600, 530), (300, 1100, 260), (130, 1300, 600)])
 def test_many_blocks_in_every_direction(m, n, k, layout_a, layout_b):
     rng = np.random.default_rng(0)
     a, b = drawn(rng, (m, k), layout_a), drawn(rng, (k, n), layout_b)
