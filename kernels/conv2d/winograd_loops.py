@@ -238,32 +238,6 @@ def _write_kind(plane, added, grid, kind, first, count, m, wide, point, phase, c
     return count
 
 
-def _convolve_part(x, y, added, grid, layout, u, bias, between, depth, v, m, thread, threads):
-    """Every ``threads``-th block of tiles, from the ``thread``-th on; the bias lies ``between`` elements apart."""
-    wide = (y.channels + LANES - 1) // LANES * LANES
-    for first in range(thread * grid.block, grid.total, threads * grid.block):
-        count = min(grid.block, grid.total - first)
-        _read_x(x, grid, first, count, v, layout.row, layout.v)
-        for phase in range(y.step * y.step):
-            k = 0
-            while k < y.channels:
-                vectors = vectors_of(y.channels - k)
-                columns = vectors * LANES
-                weights = u + 4 * (phase * wide + k) * depth
-                for p in range(N * N):
-                    start, stop = _depths(x, p, depth)
-                    if _is_zero(y, p, phase):
-                        stop = 1  # of zeros
-                    tiles, after_tiles = range_of(grid, count, p // N == N - 1, p % N == N - 1)
-                    seed, ahead = bias + 4 * (p * between + k), weights + 4 * layout.u
-                    values = v + 4 * (p * layout.v + tiles * layout.row + start)
-                    sums, now = m + 4 * (p * layout.m + tiles * columns), weights + 4 * start * columns
-                    multiply(values, layout.row, now, sums, after_tiles - tiles, vectors, stop - start, seed, ahead)
-                    weights = ahead
-                _write(y, added, grid, first, count, m, columns, layout.m, phase, k, min(columns, y.channels - k))
-                k += columns
-
-
 def _filter_slice(w, filter, layout, u, start, stop, depth, out_phase, first, columns):
     """U for one panel of outputs and depths from ``start`` to ``stop``."""
     wide = (filter.outs + LANES - 1) // LANES * LANES
@@ -305,14 +279,36 @@ def _filter_share(y, layout, w, filter, u, depth, n, slices):
 
 
 def _convolve_share(x, y, added, grid, layout, w, filter, bias, between, depth, work, m, step, own, thread, threads):
-    """What one thread does."""
+    """Every ``threads``-th block of tiles, from the ``thread``-th on; the bias lies ``between`` elements apart."""
     x, y, added, grid = Plane(*x), Plane(*y), Plane(*added), Grid(*grid)
     layout, filter = Layout(*layout), Filter(*filter)
     v, u = work + 4 * thread * step, work + 4 * threads * step
+    m = v + 4 * m
     if own:
         u += 4 * thread * N * N * layout.u
         _filter_part(w, filter, layout, u, 0, depth, depth, y.step * y.step)
-    _convolve_part(x, y, added, grid, layout, u, bias, between, depth, v, v + 4 * m, thread, threads)
+    wide = (y.channels + LANES - 1) // LANES * LANES
+    for first in range(thread * grid.block, grid.total, threads * grid.block):
+        count = min(grid.block, grid.total - first)
+        _read_x(x, grid, first, count, v, layout.row, layout.v)
+        for phase in range(y.step * y.step):
+            k = 0
+            while k < y.channels:
+                vectors = vectors_of(y.channels - k)
+                columns = vectors * LANES
+                weights = u + 4 * (phase * wide + k) * depth
+                for p in range(N * N):
+                    start, stop = _depths(x, p, depth)
+                    if _is_zero(y, p, phase):
+                        stop = 1  # of zeros
+                    tiles, after_tiles = range_of(grid, count, p // N == N - 1, p % N == N - 1)
+                    seed, ahead = bias + 4 * (p * between + k), weights + 4 * layout.u
+                    values = v + 4 * (p * layout.v + tiles * layout.row + start)
+                    sums, now = m + 4 * (p * layout.m + tiles * columns), weights + 4 * start * columns
+                    multiply(values, layout.row, now, sums, after_tiles - tiles, vectors, stop - start, seed, ahead)
+                    weights = ahead
+                _write(y, added, grid, first, count, m, columns, layout.m, phase, k, min(columns, y.channels - k))
+                k += columns
 
 
 def _convolve(x, y, added, grid, layout, w, filter, bias, between, depth, work, m, step, own, threads):
@@ -448,7 +444,6 @@ _INNER = (
     _is_zero,
     _filter_slice,
     _filter_part,
-    _convolve_part,
     _filter_share,
     _convolve_share,
     _accumulate_part,
