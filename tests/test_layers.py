@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # layers it may import besides itself. "face" is scratchgen/__init__.py: what `import scratchgen as sg` gives.
 LAYERS = """
 kernels  | kernels                                         |
-core     | dtypes device rng tensor changes ownership autograd recompute declare debug | kernels
+core     | dtypes device rng tensor changes ownership gradients autograd recompute declare debug | kernels
 ops      | ops linalg                                      | kernels core
 nn       | nn                                              | kernels core ops
 optim    | optim                                           | kernels core ops nn

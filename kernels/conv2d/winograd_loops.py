@@ -85,19 +85,10 @@ def loops(outputs: int, taps: int) -> Loops:
 # --- the loops; `loops` gives these names their values
 
 OUTPUTS = TAPS = N = REACH = 0
-gather: Any = None
-transform: Any = None
-transform_columns: Any = None
-transform_rows: Any = None
-transform_both: Any = None
-edge: Any = None
-edge_columns: Any = None
-edge_rows: Any = None
-edge_both: Any = None
-transform_w: Any = None
-transform_w_back: Any = None
-_read_x: Any = None
-_read_y: Any = None
+_LATER: Any = None
+gather = transform = transform_columns = transform_rows = transform_both = _LATER
+edge = edge_columns = edge_rows = edge_both = transform_w = transform_w_back = _LATER
+_read_x = _read_y = _LATER
 
 
 def _transform(kind, x, x_row, x_column, y, y_row, y_column, channels):

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ... import autograd, changes
+from ...gradients import Gradients
 
-# name -> (module, function, its text, the text instead)
+# name -> (module or class, function, its text, the text instead)
 BUGS: dict[str, tuple[Any, str, str, str]] = {
     "gradient accumulation: the last use of a value wins": (
-        autograd, "sweep", "grads[src] = before + g\n", "grads[src] = g\n",
+        Gradients, "give", "self.waiting[src] = g\n", "given[src] = g\n",
     ),
     "gradient accumulation: into an array that another op still reads": (
-        autograd, "sweep", "elif not create_graph and ours(grads, src):", "elif not create_graph and before.shape:",
+        Gradients, "give", "if not ours(given, src):", "if not before.shape:",
     ),
     "in-place version: a saved value that was changed is used": (
         changes, "changed_since", "return changed_at", "return False and changed_at",
@@ -39,20 +42,20 @@ BUGS: dict[str, tuple[Any, str, str, str]] = {
 @contextmanager
 def planted(bug: str) -> Iterator[None]:
     """The engine with one of ``BUGS`` in it, within a ``with`` block."""
-    module, name, before, after = BUGS[bug]
-    right: Callable[..., Any] = getattr(module, name)
-    source = inspect.getsource(right)
+    owner, name, before, after = BUGS[bug]
+    right: Callable[..., Any] = getattr(owner, name)
+    source = textwrap.dedent(inspect.getsource(right))
     if source.count(before) != 1:
-        raise ValueError(f"{module.__name__}.{name} has changed: it should contain {before!r} once")
-    names = dict(vars(module))
+        raise ValueError(f"{owner.__name__}.{name} has changed: it should contain {before!r} once")
+    names = dict(vars(sys.modules[right.__module__]))
     exec(compile(source.replace(before, after), f"<{bug}>", "exec"), names)
-    setattr(module, name, names[name])
-    users = [m for m in (autograd,) if getattr(m, name, None) is right and m is not module]
+    setattr(owner, name, names[name])
+    users = [m for m in (autograd,) if getattr(m, name, None) is right and m is not owner]
     for user in users:
         setattr(user, name, names[name])
     try:
         yield
     finally:
-        setattr(module, name, right)
+        setattr(owner, name, right)
         for user in users:
             setattr(user, name, right)
