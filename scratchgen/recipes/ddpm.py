@@ -109,7 +109,7 @@ class DDPMRecipe(Recipe):
             ),
         },
     }  # fmt: skip
-    expected: ClassVar[str] = "tiny on digits: Frechet distance 1.05 (mixture of Gaussians: 1.80), 2.18 bits a dimension"
+    expected: ClassVar[str] = "tiny on digits: Frechet distance 1.05 (mixture of Gaussians: 1.8), 2.18 bits a dimension"
 
     config: DDPMConfig
     dataset: Any
